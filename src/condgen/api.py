@@ -1,0 +1,256 @@
+"""The library in a handful of calls: `presets`, `train`, `load`, `evaluate`; what the command line does, it does with these."""
+
+import inspect
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from condgen import data, models, pretrained
+from condgen.conditions import Schema, schema_to_json
+from condgen.errors import BadInput, unknown
+from condgen.model import Model, Run, capabilities
+
+if TYPE_CHECKING:  # the loop brings Lightning Fabric, which takes a second that sampling need not pay
+    from condgen.data.store import Dataset
+    from condgen.training.loop import Step
+    from condgen.training.state import State
+
+log = logging.getLogger("condgen")
+RUNS = Path("runs")
+LARGEST_DEFAULT_PX = 64
+
+
+def presets() -> dict[str, Run]:
+    """Every preset, by name."""
+    return models.presets()
+
+
+def preset(name: str) -> Run:
+    """A preset. Raises BadInput naming the nearest one."""
+    found = presets()
+    if name not in found:
+        raise unknown("preset", name, found)
+    return found[name]
+
+
+def plan(model: str, source: str, size: int | None = None) -> Run:
+    """A run of any model on a person's own data, with defaults chosen from that data and from the model's first preset.
+
+    Args:
+        model: such as "cgan" or "cgan.CGAN".
+        source: a known set, or the path of a folder, a zip or an .npz.
+        size: side of the pictures in px; by default the data's own where its pictures are equal and at most 64 px.
+
+    Raises:
+        BadInput: for an unknown model, or data that cannot be used.
+    """
+    cls = models.find(model)
+    size = size or _size_for(source)
+    loaded = data.load(source, size=size)
+    likeness = next((run for run in presets().values() if run.model == models.path(cls)), Run(models.path(cls), source))
+    batch = min(likeness.batch, 2 ** int(math.log2(max(len(loaded), 1))))
+    steps = 3000 if len(loaded) < 5000 else 8000
+    return Run(
+        model=models.path(cls),
+        data=source,
+        size=size,
+        optimizers=likeness.optimizers,
+        batch=batch,
+        steps=steps,
+        half_life_images=min(20_000.0, batch * steps / 20) if likeness.half_life_images else 0.0,
+        name=f"{model.split('.')[0]}-{Path(source).stem}",
+        source="defaults chosen from the data",
+    )
+
+
+def _size_for(source: str) -> int | None:
+    """None where the data's own size can be trained on as it is, else a side that suits most of its pictures."""
+    if source in data.available() or source.endswith(".npz"):
+        return None
+    from condgen.data.check import check
+
+    sizes = [(int(w), int(h), n) for (w, h), n in ((k.split("x"), n) for k, n in check(source).sizes.items())]
+    if not sizes or (len(sizes) == 1 and max(sizes[0][:2]) <= LARGEST_DEFAULT_PX):
+        return None
+    typical = sorted(min(w, h) for w, h, n in sizes for _ in range(n))[sum(n for *_, n in sizes) // 2]
+    return min(LARGEST_DEFAULT_PX, max(8, 2 ** int(math.log2(typical))))
+
+
+def dataset(run: Run, split: str | None = None) -> "Dataset":
+    """The run's data; `split` instead of the one it trains on."""
+    return data.load(run.data, split=split or run.split, size=run.size, skip_bad=run.skip_bad)
+
+
+def build(run: Run, loaded: "Dataset") -> Model:
+    """The run's model with fresh weights, a function of run.seed. Raises BadInput for an unknown model, option or condition."""
+    cls = models.find(run.model)
+    valid = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "shape", "schema")]
+    for name in run.options:
+        if name not in valid:
+            raise unknown(f"option of {run.model}", name, valid)
+    torch.manual_seed(run.seed)
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in run.options.items()}
+    return cls(shape=loaded.shape, schema=chosen(loaded.schema, run.conditions), **options)
+
+
+def chosen(schema: Schema, names: tuple[str, ...]) -> Schema:
+    """Part of a schema. Raises BadInput for a name it has not."""
+    for name in names:
+        if name not in schema:
+            raise unknown("condition of the data", name, schema)
+    return {k: schema[k] for k in names} if names else schema
+
+
+def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Iterator["Step"]:
+    """Train a run or a preset; an iterator of steps, so that the caller decides what happens between them.
+
+    Args:
+        run: a Run, or the name of a preset.
+        out: the run's folder, where an earlier start of the same run is taken up again; None keeps nothing.
+
+    Yields:
+        a Step after each step; `step.state.model` is the model. Leaving the loop early saves first. After the last step, what
+        leaves the run (config.json, model.safetensors, README.md) lies in `out`.
+
+    Raises:
+        BadInput: before the first step, for anything that cannot be trained.
+        Diverged: at the first value that is not finite.
+    """
+    from condgen.training import loop
+
+    run = preset(run) if isinstance(run, str) else run
+    loaded = dataset(run)
+    for note in loaded.notes:
+        log.info("%s", note)
+    model = build(run, loaded)
+    folder = None if out is None else Path(out)
+    last = None
+    for last in loop.train(run, model, loaded, folder):
+        yield last
+    if folder and int(os.environ.get("RANK", "0")) == 0 and (last or not (folder / pretrained.CONFIG).exists()):
+        export(folder, run, loaded, last.state if last else None)
+
+
+def export(folder: Path, run: Run, loaded: "Dataset", state: "State | None") -> None:
+    """What leaves a run, into its own folder: averaged weights where there are any."""
+    facts = {"run": run.to_json(), "data": loaded.fingerprint, "step": state.step if state else run.steps}
+    facts |= {"seconds": state.seconds} if state else {}
+    if state is None:
+        pretrained.load(folder).save_pretrained(folder, facts)
+        return
+    if state.ema:
+        state.ema.swap()
+    try:
+        state.model.save_pretrained(folder, facts)
+    finally:
+        if state.ema:
+            state.ema.swap()
+
+
+def home(name: str | os.PathLike[str]) -> Path:
+    """The folder behind a name: a path, or a preset that was trained under runs/."""
+    return RUNS / name if not Path(name).exists() and (RUNS / name).is_dir() else Path(name)
+
+
+def load(name: str | os.PathLike[str], revision: str | None = None) -> Model:
+    """A trained model, ready to draw.
+
+    Args:
+        name: a run's folder, a saved model's folder, a preset that was trained under runs/, or a hub name `owner/name`.
+        revision: of the hub's repository.
+
+    Raises:
+        BadInput: for what is not there, is damaged, or is a pickle.
+    """
+    return pretrained.load(home(name), revision)
+
+
+def facts_of(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is known of a trained model besides its weights: "run", "step", "seconds", "data", as far as they were kept."""
+    from condgen.training.checkpoint import newest
+
+    root = home(name)
+    if (root / "checkpoints").is_dir() and (saved := newest(root / "checkpoints")):
+        return {**{k: saved.state[k] for k in ("run", "step", "seconds")}, "data": json.loads((root / "run.json").read_text())["data"]}
+    if (root / pretrained.CONFIG).is_file():
+        return {k: v for k, v in pretrained.read_config(root / pretrained.CONFIG).items() if k in ("run", "step", "data")}
+    return {}
+
+
+def evaluate(name: str | os.PathLike[str], metrics: tuple[str, ...] = (), n: int | None = None, seed: int = 0) -> dict[str, Any]:
+    """Measure a trained run, and write RUN/evaluation.json and RUN/report.html.
+
+    Args:
+        name: as for `load`; it must have kept its run.
+        metrics: names; empty for those of the run, or all that its model and conditions allow.
+        n: samples to draw; by default as many as the protocol says.
+        seed: of the samples.
+
+    Returns:
+        what evaluation.json holds.
+    """
+    from condgen.evaluation.protocols import evaluate as measure
+    from condgen.evaluation.report import write_report
+    from condgen.training.checkpoint import atomic
+
+    root, model, facts = home(name), load(name), facts_of(name)
+    if "run" not in facts:
+        raise BadInput(f"{root} does not say what it was trained on: it cannot be evaluated")
+    run = Run.from_json(facts["run"])
+    train_set, test_set = dataset(run), dataset(run, "test")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    result = measure(model, run, metrics=metrics or None, n=n, seed=seed, train=train_set, test=test_set)
+    result["training_seconds"] = round(facts.get("seconds", float("nan")), 1) if "seconds" in facts else None
+    with atomic(root / "evaluation.json") as draft:
+        draft.write_text(json.dumps(result, indent=1))
+    write_report(root, result, model, run, root / "metrics.jsonl", test_set)
+    if (root / pretrained.CONFIG).exists():
+        model.save_pretrained(root, facts | {"evaluation": result})
+    return result
+
+
+def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a trained model, a preset or a model is: its class, its options, what can be asked of it, what it can do."""
+    root = home(name)
+    if root.is_dir():
+        model, facts = load(name), facts_of(name)
+        return _description(model) | {"run": facts.get("run"), "step": facts.get("step")}
+    if str(name) in presets():
+        run = preset(str(name))
+        return _description(build(run, dataset(run))) | {"run": run.to_json()}
+    if str(name).split(".")[0] in models.names():
+        cls = models.find(str(name))
+        return {"model": models.path(cls), "about": inspect.getdoc(cls), "options": _signature(cls), "can": capabilities(cls)}
+    raise unknown("run, preset or model", name, [*presets(), *models.names()])
+
+
+def _description(model: Model) -> dict[str, Any]:
+    config = pretrained.config_of(model)
+    size = sum(p.numel() for p in model.parameters())
+    return {
+        "model": config["model"],
+        "about": inspect.getdoc(type(model)),
+        "shape": config["shape"],
+        "options": config["options"],
+        "conditions": schema_to_json(model.schema),
+        "can": capabilities(model),
+        "parameters": size,
+    }
+
+
+def _signature(cls: type[Model]) -> Mapping[str, Any]:
+    skipped = ("self", "shape", "schema")
+    return {k: p.default for k, p in inspect.signature(cls.__init__).parameters.items() if k not in skipped}
+
+
+def with_changes(run: Run, changes: Mapping[str, Any]) -> Run:
+    """The run with some fields changed; options are changed one by one, the others kept."""
+    options = {**run.options, **changes.get("options", {})}
+    return replace(run, **{**changes, "options": options})

@@ -1,0 +1,288 @@
+"""The command line. Nothing heavy is imported before it is needed: `condgen --help` loads no tensors.
+
+Exit codes: 0 done; 1 an unexpected error; 2 something given cannot be used; 3 the training diverged; 130, 143 stopped by
+Ctrl-C, by SIGTERM, after saving.
+"""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from condgen.errors import BadInput, unknown
+
+EPILOG = "Each verb has its own --help. With --json, one JSON object goes to standard output; all else goes to standard error."
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are BadInput, and an unknown option names the nearest valid one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}\n{self.format_usage().strip()}")
+
+    def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
+        known, rest = self.parse_known_args(words)
+        if rest:
+            refuse_option(rest[0], [o for a in self._actions for o in a.option_strings])
+        return known
+
+
+def refuse_option(word: str, valid: Sequence[str]) -> NoReturn:
+    if word.startswith("-"):
+        raise unknown("option", word.split("=")[0], [o for o in valid if o.startswith("--")])
+    raise BadInput(f"unexpected argument {word!r}")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    for noisy in ("httpx", "httpcore", "urllib3", "PIL", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return dispatch(words)
+    except BadInput as error:
+        print(f"condgen: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "Diverged":
+            raise
+        print(f"condgen: stopped: {error}", file=sys.stderr)
+        return 3
+
+
+def dispatch(words: Sequence[str]) -> int:
+    top = Parser(prog="condgen", description="Conditional generation: say what is wanted, and a trained model draws it.", epilog=EPILOG)
+    top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("verb", nargs="?", metavar="VERB", help="one of: " + "; ".join(f"{name} ({about})" for name, (about, _) in VERBS.items()))
+    cut = next((i for i, w in enumerate(words) if not w.startswith("-")), len(words))
+    given = top.parse_all(words[: cut + 1])
+    if given.version:
+        from condgen import __version__
+
+        print(__version__)
+        return 0
+    if given.verb is None:
+        top.print_help()
+        return 2
+    if given.verb not in VERBS:
+        raise unknown("verb", given.verb, VERBS)
+    return VERBS[given.verb][1](words[cut + 1 :])
+
+
+def verb_parser(name: str) -> Parser:
+    parser = Parser(prog=f"condgen {name}", description=VERBS[name][0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    return parser
+
+
+def answer(as_json: bool, value: Any, text: str) -> None:
+    """The command's answer, for a program or for a person."""
+    print(json.dumps(value, default=str) if as_json else text)
+
+
+# --- train ----------------------------------------------------------------------------------------------------------------
+
+
+def train(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(TRAIN_HELP)
+        return 0 if words else 2
+    from condgen import api
+    from condgen.options import read_run
+
+    run, flags = read_run(words)
+    out = Path(flags.out or api.RUNS / run.name)
+    stop = Stop()
+    with stop:
+        last = follow(api.train(run, out), run.steps, stop, f"{run.name or run.model} -> {out}", quiet=flags.json)
+    done = {"out": str(out), "steps": last.step if last else run.steps, "seconds": round(last.seconds, 1) if last else 0.0, "stopped_by": stop.name}
+    if last:
+        done |= {"losses": {k: float(v) for k, v in last.losses.items()}, "images_per_second": round(last.images_per_second, 1)}
+    state = f"stopped by {stop.name} and saved" if stop.name else "trained"
+    answer(flags.json, done, f"{state}: {done['steps']} of {run.steps} steps in {done['seconds']} s; the run lies in {out}")
+    return 128 + stop.number if stop.number else 0
+
+
+TRAIN_HELP = """usage: condgen train PRESET [--out RUN] [--steps N] [--seed S] [overrides]
+       condgen train MODEL --data PATH [--size PX] [--out RUN] [overrides]
+
+Train a preset, or any model on your own pictures. The same command again resumes where it stopped.
+`condgen train PRESET --help` lists every override; `condgen list presets` and `condgen list models` name what there is."""
+
+
+class Stop:
+    """Ctrl-C and SIGTERM end the loop after the step that is under way, so that what is saved is whole. A second one is obeyed at once."""
+
+    number = 0
+
+    @property
+    def name(self) -> str | None:
+        return signal.Signals(self.number).name if self.number else None
+
+    def __enter__(self) -> "Stop":
+        self.before = {s: signal.signal(s, self._asked) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, _: object) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+
+
+def follow(steps: Any, total: int, stop: Stop, title: str, quiet: bool) -> Any:
+    """Drive the iterator under a progress bar on standard error; returns the last step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
+    shown, last = not quiet and sys.stderr.isatty(), None
+    logging.getLogger("condgen").info("%s", title)
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=not shown) as bar:
+        task = bar.add_task("training", total=total, rate="")
+        for last in steps:
+            if last.step % 10 == 0 or last.step == total:
+                bar.update(task, completed=last.step, rate=f"{last.images_per_second:.0f} samples/s {losses_line(last.losses)}")
+            if not shown and (last.step % max(1, total // 20) == 0):
+                logging.getLogger("condgen").info("step %d of %d, %.0f samples/s, %s", last.step, total, last.images_per_second, losses_line(last.losses))
+            if stop.number:
+                break
+    steps.close()  # saves
+    return last
+
+
+def losses_line(losses: Any) -> str:
+    return " ".join(f"{k} {float(v):.3g}" for k, v in losses.items())
+
+
+# --- what is done with a trained model ------------------------------------------------------------------------------------
+
+
+def sample(words: Sequence[str]) -> int:
+    parser = verb_parser("sample")
+    parser.add_argument("run", help="a run, a saved model, or a preset trained under runs/")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="what is asked; may be given several times")
+    parser.add_argument("-n", type=int, default=None, help="how many (default: 64)")
+    parser.add_argument("--seed", type=int, default=None, help="the same seed gives the same samples")
+    parser.add_argument("--out", type=Path, default=None, help=".npz (x and one array per condition) or .png (a grid); default: RUN/samples/samples.png")
+    given = parser.parse_all(words)
+    from condgen import api, drawing
+
+    model = api.load(given.run)
+    out = given.out or api.home(given.run) / "samples" / "samples.png"
+    drawn = drawing.draw(model, drawing.read_words(getattr(given, "set")), given.n or 64, given.seed)
+    drawing.write(drawn, out)
+    text = f"{len(drawn.x)} samples of {given.run} written to {out}"
+    answer(given.json, {"out": str(out), "n": len(drawn.x), "asked": getattr(given, "set"), "seed": given.seed}, text)
+    return 0
+
+
+def evaluate(words: Sequence[str]) -> int:
+    parser = verb_parser("evaluate")
+    parser.add_argument("run", help="a run, or a preset trained under runs/")
+    parser.add_argument("--metrics", default="", help="names, separated by commas; default: all that apply")
+    parser.add_argument("-n", type=int, default=None, help="samples to draw")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=None, help="also write PRESET.json into this folder")
+    given = parser.parse_all(words)
+    from condgen import api
+    from condgen.evaluation.report import table
+
+    result = api.evaluate(given.run, tuple(m for m in given.metrics.split(",") if m), given.n, given.seed)
+    if given.results:
+        given.results.mkdir(parents=True, exist_ok=True)
+        (given.results / f"{result['preset']}.json").write_text(json.dumps(result, indent=1) + "\n")
+    answer(given.json, result, table(result) + f"\nreport: {api.home(given.run) / 'report.html'}")
+    return 0
+
+
+def describe(words: Sequence[str]) -> int:
+    parser = verb_parser("describe")
+    parser.add_argument("name", help="a run, a saved model, a preset or a model")
+    given = parser.parse_all(words)
+    from condgen import api, drawing
+
+    found = api.describe(given.name)
+    answer(given.json, found, drawing.describe_text(found))
+    return 0
+
+
+# --- looking around -------------------------------------------------------------------------------------------------------
+
+
+def data(words: Sequence[str]) -> int:
+    parser = verb_parser("data")
+    parser.add_argument("action", choices=["check"], help="check: load exactly as training does, and report every problem with a remedy")
+    parser.add_argument("path", help="a folder, a zip, an .npz, or a known set")
+    parser.add_argument("--size", type=int, default=None, help="side of the pictures in px, as for training")
+    given = parser.parse_all(words)
+    from condgen.data.check import check
+
+    report = check(given.path, size=given.size)
+    answer(given.json, report.to_json(), report.to_text())
+    return 0 if report.ok else 2
+
+
+def listing(words: Sequence[str]) -> int:
+    parser = verb_parser("list")
+    parser.add_argument("kind", choices=["models", "presets", "data", "metrics"])
+    given = parser.parse_all(words)
+    rows = _rows(given.kind)
+    width = max((len(k) for k in rows), default=0)
+    answer(given.json, rows, "\n".join(f"{k:{width}}  {v}" for k, v in rows.items()))
+    return 0
+
+
+def _rows(kind: str) -> dict[str, str]:
+    if kind == "data":
+        from condgen.data import available
+
+        return available()
+    if kind == "metrics":
+        from condgen.evaluation.protocols import METRICS
+
+        return {k: (v.about if hasattr(v, "about") else "") for k, v in METRICS.items()}
+    from condgen import models
+
+    if kind == "presets":
+        return {k: f"{run.model} on {run.data}, {run.steps} steps; {run.source}" for k, run in models.presets().items()}
+    from importlib import import_module
+
+    return {name: (import_module(f"condgen.models.{name}").__doc__ or "").split("\n")[0] for name in models.names()}
+
+
+def doctor(words: Sequence[str]) -> int:
+    given = verb_parser("doctor").parse_all(words)
+    from condgen import doctor as surgery
+
+    report = surgery.doctor()
+    answer(given.json, report, surgery.text(report))
+    return 0 if report.get("ok", True) else 1
+
+
+VERBS = {
+    "train": ("train a preset, or any model on your own data; the same command again resumes", train),
+    "sample": ("draw from a trained model", sample),
+    "evaluate": ("measure a trained model, beside the paper's values, real data and a control", evaluate),
+    "describe": ("print what a run, a preset or a model is and what can be asked of it", describe),
+    "data": ("data check PATH: load as training does, and report every problem with a remedy", data),
+    "list": ("list models, presets, data or metrics", listing),
+    "doctor": ("versions, devices and known traps", doctor),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Samples on their way out: the words that ask for them, and the files that hold them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from condgen.conditions import Label, Values, complete
+from condgen.data.store import to_bytes
+from condgen.errors import BadInput
+from condgen.model import Model, capabilities
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples x (n, *shape) and the conditions they were drawn under."""
+
+    x: Tensor
+    c: Values
+
+
+def read_words(pairs: Sequence[str]) -> dict[str, str]:
+    """["digit=7", "smile=0.8"] as a mapping. Raises BadInput for a pair without "=", or a name given twice."""
+    asked: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise BadInput(f"--set {pair!r}: write NAME=VALUE, such as --set digit=7")
+        if name.strip() in asked:
+            raise BadInput(f"--set {name.strip()} is given twice")
+        asked[name.strip()] = value.strip()
+    return asked
+
+
+def draw(model: Model, asked: Mapping[str, Any], n: int, seed: int | None) -> Drawn:
+    """n samples. A label that is left open goes through its names in turn, so that a grid shows every class.
+
+    Raises:
+        BadInput: for names and values the model does not know, or a model that cannot sample.
+    """
+    if "sample" not in capabilities(model):
+        raise BadInput(f"{type(model).__name__} cannot sample; it can: {', '.join(capabilities(model)) or 'only be trained'}")
+    open_labels = {k: [c.names[i * len(c.names) // n if n >= len(c.names) else i % len(c.names)] for i in range(n)] for k, c in _labels(model, asked)}
+    values = complete(model.schema, {**asked, **open_labels}, model.rows, n)
+    return Drawn(model.sample(values, n=n, seed=seed).cpu(), values)  # type: ignore[operator]
+
+
+def _labels(model: Model, asked: Mapping[str, Any]) -> list[tuple[str, Label]]:
+    """The first open label, when nothing was asked of the labels: several in turn would tie them to each other."""
+    labels = [(k, c) for k, c in model.schema.items() if isinstance(c, Label)]
+    return [] if any(k in asked for k, _ in labels) else labels[:1]
+
+
+def write(drawn: Drawn, out: Path) -> None:
+    """.npz with x, uint8 (n, h, w, c) (float32 for points), and one array per condition; .png with a grid.
+
+    Raises:
+        BadInput: for another ending, a grid of what is no picture, or a place that cannot be written.
+    """
+    if out.suffix not in (".npz", ".png"):
+        raise BadInput(f"{out}: the ending decides what is written, .npz for arrays or .png for a grid")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _write_arrays(drawn, out) if out.suffix == ".npz" else _write_grid(drawn, out)
+    except OSError as error:
+        raise BadInput(f"{out} cannot be written: {error}") from None
+
+
+def _write_arrays(drawn: Drawn, out: Path) -> None:
+    x = to_bytes(drawn.x) if drawn.x.dim() == 4 else drawn.x.numpy().astype(np.float32)
+    np.savez(out, x=x, **{k: v.numpy() for k, v in drawn.c.items()})
+
+
+def _write_grid(drawn: Drawn, out: Path) -> None:
+    from condgen.evaluation.grids import save_png
+
+    if drawn.x.dim() != 4:
+        raise BadInput(f"samples of shape {tuple(drawn.x.shape[1:])} are no pictures: write them to an .npz")
+    save_png(drawn.x, out)
+
+
+def describe_text(found: Mapping[str, Any]) -> str:
+    """`api.describe` for a person."""
+    lines = [f"{found['model']}: {(found.get('about') or '').splitlines()[0]}"]
+    lines += [f"draws samples of shape {tuple(found['shape'])}, {found['parameters']:,} parameters"] if "shape" in found else []
+    lines += [f"can: {', '.join(found['can']) or 'be trained'}"]
+    for name, c in (found.get("conditions") or {}).items():
+        lines.append(f"  --set {name}=...  {c['kind']}: " + ", ".join(f"{k} {json.dumps(v)}" for k, v in c.items() if k != "kind"))
+    lines += [f"  {k} = {v!r}" for k, v in found["options"].items()]
+    run = found.get("run")
+    lines += [f"trained on {run['data']} ({run['split']}), {found.get('step') or run['steps']} steps of batch {run['batch']}"] if run else []
+    return "\n".join(lines)

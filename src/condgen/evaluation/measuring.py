@@ -1,0 +1,207 @@
+"""One evaluation at work: the samples, the real data and the judge that the metrics share, each made when first asked for."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from condgen.conditions import Label, Schema, Values
+from condgen.data import Batch, load
+from condgen.data.splits import parse_split
+from condgen.errors import BadInput
+from condgen.evaluation.consistency import Consistency, consistency
+from condgen.evaluation.diversity import one_group
+from condgen.evaluation.judge import Judge, judge_for
+from condgen.evaluation.neighbours import Neighbours, neighbours
+from condgen.model import Model, Run
+
+K = 5
+"""Neighbours of precision, recall, density and coverage."""
+SAMPLES = (1000, 10000)
+"""Fewest and most samples by default; between them, as many as there are test rows."""
+VALID = 2000
+"""Validation rows, of the training data's last sixth, that choose the width of a Parzen window."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's value with what stands beside it; `ceiling` is None where real data cannot take the samples' place."""
+
+    value: float
+    ceiling: float | None
+    control: float | None
+    n: int
+    provenance: str
+    standard_error: float | None = None
+
+    def to_json(self, reported: Any = None) -> dict[str, Any]:
+        error = f"|s.e.={self.standard_error:.3g}" if self.standard_error is not None else ""
+        reported = list(reported) if isinstance(reported, tuple) else reported
+        three = {"value": self.value, "reported": reported, "ceiling": self.ceiling, "control": self.control}
+        return {**three, "n": self.n, "provenance": self.provenance + error}
+
+
+class Measuring:
+    """What `METRICS` measure from. Arguments as in `protocols.evaluate`.
+
+    The training split is taken whole, whatever slice the run trained on: all runs on a set share one judge.
+    """
+
+    def __init__(self, model: Model, run: Run, n: int | None = None, seed: int = 0, train: Any = None, test: Any = None):
+        def split(name: str) -> Any:
+            return load(run.data, split=name, size=run.size, skip_bad=run.skip_bad)
+
+        self.model, self.seed = model, seed
+        self.train = train if train is not None else split(parse_split(run.split)[0])
+        self.test = test if test is not None else split("test")
+        if tuple(self.test.shape) != tuple(model.shape):
+            raise BadInput(f"the model draws samples of shape {tuple(model.shape)}, the data are {tuple(self.test.shape)}")
+        if missing := [name for name, c in model.schema.items() if self.test.schema.get(name) != c]:
+            raise BadInput(f"the model reads {', '.join(missing)}; the data's conditions differ: {', '.join(self.test.schema) or 'none'}")
+        self.n = self._round(n) if n is not None else self._round(min(len(self.train), max(SAMPLES[0], min(SAMPLES[1], len(self.test)))))
+
+    # --- conditions ---
+
+    @staticmethod
+    def labels_of(schema: Schema) -> list[str]:
+        return [name for name, c in schema.items() if isinstance(c, Label)]
+
+    @cached_property
+    def label(self) -> str:
+        """The first label that the model reads, "" if none: samples are balanced over it."""
+        return next(iter(self.labels_of(self.model.schema)), "")
+
+    @property
+    def classes(self) -> int:
+        condition = self.model.schema.get(self.label)
+        return len(condition.names) if isinstance(condition, Label) else 1
+
+    def name_of(self, k: int) -> str:
+        condition = self.model.schema[self.label]
+        return condition.names[k] if isinstance(condition, Label) else str(k)
+
+    def _round(self, n: int) -> int:
+        """Down to a multiple of the classes, at least two of each."""
+        if n < 2:
+            raise BadInput(f"cannot measure on {n} samples; ask for at least 2")
+        return max(n - n % self.classes, 2 * self.classes)
+
+    @cached_property
+    def asked(self) -> Values:
+        """Conditions of the samples: every class as often, all others from test rows of that class."""
+        values = self.test.values()
+        if not self.label:
+            rows = torch.arange(self.n) % len(self.test)
+            return {name: values[name][rows] for name in self.model.schema}
+        k = torch.arange(self.n) * self.classes // self.n
+        rows = self._rows_of_class(values[self.label], k)
+        return {name: k if name == self.label else values[name][rows] for name in self.model.schema}
+
+    def _rows_of_class(self, labels: Tensor, k: Tensor) -> Tensor:
+        """A row of class k for each, in turn; of any class where the test rows lack it."""
+        rows = torch.arange(len(k)) % len(labels)
+        for value in k.unique():
+            own, at = (labels == value).nonzero().flatten(), (k == value).nonzero().flatten()
+            if len(own):
+                rows[at] = own[torch.arange(len(at)) % len(own)]
+        return rows
+
+    # --- samples ---
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """The model's, (n, *shape) on the CPU. Raises BadInput where one is not finite."""
+        x = self._drawn(self.model)
+        if not bool(torch.isfinite(x).all()):
+            raise BadInput("the model draws values that are not finite numbers; train it again, or choose an earlier checkpoint")
+        return x
+
+    @cached_property
+    def untrained(self) -> Model:
+        """The same model with fresh weights: the control of most metrics."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return type(self.model)(shape=self.model.shape, schema=self.model.schema, **self.model.options).to(self.model.device).eval()
+
+    def _drawn(self, model: Any) -> Tensor:
+        return model.sample(self.asked, n=self.n, seed=self.seed).detach().float().cpu()
+
+    def one_each(self, groups: Tensor) -> Tensor:
+        """The first real picture of each group, repeated, (n, *shape)."""
+        own = self.groups(self.real.c, self.real.x)
+        first = {int(k): int((own == k).nonzero()[0]) for k in own.unique()}
+        return self.real.x[torch.tensor([first.get(int(k), 0) for k in groups])]
+
+    def groups(self, c: Values, x: Tensor) -> Tensor:
+        return c[self.label] if self.label else one_group(x)
+
+    # --- real data ---
+
+    @cached_property
+    def real(self) -> Batch:
+        """Test rows, at most SAMPLES[1], spread evenly."""
+        return self.test.batch(_spread(len(self.test), SAMPLES[1]))
+
+    @property
+    def real_conditions(self) -> Values:
+        return {name: self.real.c[name] for name in self.model.schema}
+
+    @cached_property
+    def stand_in(self) -> Batch:
+        """Real training rows in the place of the samples, as many as these."""
+        return self.train.batch(_spread(len(self.train), self.n))
+
+    def parzen_parts(self) -> tuple[Tensor, Tensor]:
+        """Pictures in the samples' place, and validation pictures, from the first five and the last sixth of the training data."""
+        cut = len(self.train) * 5 // 6
+        valid = cut + _spread(len(self.train) - cut, VALID)
+        return self.train.batch(_spread(cut, self.n)).x, self.train.batch(valid).x
+
+    @staticmethod
+    def unit(x: Tensor) -> Tensor:
+        """[-1, 1] to rows in [0, 1]."""
+        return ((x + 1) / 2).flatten(1)
+
+    # --- the judge ---
+
+    @cached_property
+    def judge(self) -> Judge:
+        return judge_for(self.train, self.test)
+
+    @property
+    def judge_accuracy(self) -> float:
+        return self.judge.accuracy[self.label]
+
+    @cached_property
+    def three_consistencies(self) -> list[Consistency]:
+        """Of the samples with what was asked, of real data with their labels, and of the samples with labels shuffled."""
+        seen, real = self.judge.predict(self.samples, self.label), self.judge.predict(self.real.x, self.label)
+        asked = self.asked[self.label]
+        order = torch.randperm(self.n, generator=Generator().manual_seed(self.seed))
+        return [consistency(seen, asked), consistency(real, self.real.c[self.label]), consistency(seen, asked[order])]
+
+    @cached_property
+    def three_neighbours(self) -> list[Neighbours]:
+        return [neighbours(self.real_features, f, K) for f in self.three_features]
+
+    @cached_property
+    def real_features(self) -> Tensor:
+        return self.judge.features(self.real.x)
+
+    @cached_property
+    def three_features(self) -> list[Tensor]:
+        """Of the samples, of real ones in their place, and of an untrained model's."""
+        return [self.judge.features(x) for x in (self.samples, self.stand_in.x, self._drawn(self.untrained))]
+
+    def on_judge(self, name: str, against: Tensor | None = None) -> str:
+        """The head of a provenance: metric, features, numbers, precision, version."""
+        features = "coordinates" if len(self.model.shape) == 1 and against is not None else self.judge.id
+        beside = f"/{len(against)}" if against is not None else ""
+        return f"{name}|{features}|n={self.n}{beside}|f64|v1"
+
+
+def _spread(n: int, most: int) -> Tensor:
+    """Rows of n, at most `most`, evenly spaced."""
+    return torch.arange(n) if n <= most else torch.arange(most) * n // most

@@ -1,0 +1,241 @@
+"""What is measured of a model, on which samples, beside which ceiling and which control.
+
+Every metric is measured three times in the same way: on the model's samples (`value`), on real data in their place
+(`ceiling`: what is the best that can be had), and on something known to be bad (`control`). The *provenance* says all that a
+number depends on, as fields between bars: `frechet|judge-v1:3fa9c1|n=10000/10000|f64|v1|...`.
+"""
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from condgen.errors import BadInput, unknown
+from condgen.evaluation.diversity import diversity_ratio
+from condgen.evaluation.frechet import frechet_of_features, kernel
+from condgen.evaluation.likelihood import binarised, elbo, nll_iwae, parzen
+from condgen.evaluation.measuring import K, Measured, Measuring
+from condgen.evaluation.reconstruction import latent_of, pca_error, reconstruction_errors
+from condgen.model import Model, Run, capabilities
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table of metrics.
+
+    Args:
+        measure: of the context of one evaluation.
+        needs: the capability that the model must have.
+        about: one line, for people.
+        higher: whether more is better.
+        label: whether the model must read a Label.
+        pictures: whether the samples must be pictures.
+    """
+
+    measure: Callable[[Measuring], Measured]
+    needs: str
+    about: str
+    higher: bool = True
+    label: bool = False
+    pictures: bool = False
+
+    def refusal(self, model: Model) -> str | None:
+        """Why this cannot be measured of a model, or None where it can."""
+        if self.needs not in capabilities(model):
+            return f"the model has no `{self.needs}`"
+        if self.label and not Measuring.labels_of(model.schema):
+            return "the model reads no label"
+        return "the samples are no pictures" if self.pictures and len(model.shape) != 3 else None
+
+
+def _class_consistency(m: Measuring) -> Measured:
+    about = f"{m.on_judge('class_consistency')}|label={m.label}|judge accuracy={m.judge_accuracy:.4f}|control=labels shuffled"
+    return Measured(*(c.overall for c in m.three_consistencies), len(m.samples), about)
+
+
+def _class_consistency_worst(m: Measuring) -> Measured:
+    value = m.three_consistencies[0]
+    worst = min(value.by_class, key=lambda k: value.by_class[k])
+    about = f"{m.on_judge('class_consistency_worst')}|label={m.label}|worst is {m.name_of(worst)!r}|control=labels shuffled"
+    return Measured(*(c.worst for c in m.three_consistencies), len(m.samples), about)
+
+
+def _diversity(m: Measuring) -> Measured:
+    real, groups = m.real.x, m.groups(m.real.c, m.real.x)
+    ours, of = m.groups(m.asked, m.samples), "within " + m.label if m.label else "over all"
+    about = f"diversity_ratio|pixels L2|{of}|n={len(m.samples)}/{len(real)}|f64|v1|control=one real picture a class repeated"
+    return Measured(
+        diversity_ratio(m.samples, ours, real, groups),
+        diversity_ratio(m.stand_in.x, m.groups(m.stand_in.c, m.stand_in.x), real, groups),
+        diversity_ratio(m.one_each(ours), ours, real, groups),
+        len(m.samples),
+        about,
+    )
+
+
+def _frechet(m: Measuring) -> Measured:
+    found = [frechet_of_features(m.real_features, f) for f in m.three_features]
+    clamped = max(f.clamped for f in found)
+    about = m.on_judge("frechet", m.real_features) + (f"|clamped={clamped:.1e}" if clamped > 1e-6 else "") + "|control=untrained model"
+    return Measured(*(f.value for f in found), len(m.samples), about)
+
+
+def _kernel(m: Measuring) -> Measured:
+    found = [kernel(m.real_features, f) for f in m.three_features]
+    return Measured(*found, len(m.samples), m.on_judge("kernel", m.real_features) + "|cubic, unbiased, full set|control=untrained model")
+
+
+def _neighbour(name: str) -> Callable[[Measuring], Measured]:
+    def measure(m: Measuring) -> Measured:
+        about = m.on_judge(name, m.real_features) + f"|k={K}|control=untrained model"
+        return Measured(*(getattr(found, name) for found in m.three_neighbours), len(m.samples), about)
+
+    return measure
+
+
+def _parzen(m: Measuring) -> Measured:
+    """Breuleux's protocol as in Mirza 2014: pixels in [0, 1], the width by validation on the tail of the training data."""
+    train, valid = m.parzen_parts()
+    test = m.unit(m.real.x)
+    value, ceiling, control = (parzen(m.unit(s), m.unit(valid), test) for s in (m.samples, train, train.mean(0, keepdim=True)))
+    about = f"parzen|pixels in [0,1]|n={len(m.samples)}/{len(test)}|sigma={value.sigma:.3f}, ceiling {ceiling.sigma:.3f}"
+    about += f"|valid={len(valid)} of the train tail|f64|v1|ceiling=training pictures|control=the mean picture alone"
+    return Measured(value.mean, ceiling.mean, control.mean, len(m.samples), about, value.standard_error)
+
+
+def _bound(name: str, of: Callable[..., Any], draws: int) -> Callable[[Measuring], Measured]:
+    def measure(m: Measuring) -> Measured:
+        discrete = is_binary(m.model)
+        x = binarised(m.real.x, m.seed) if discrete else m.real.x
+        value = of(m.model, x, m.real_conditions, draws, m.seed)
+        few = min(len(x), 1000)
+        control = of(m.untrained, x[:few], {k: v[:few] for k, v in m.real_conditions.items()}, draws, m.seed)
+        kind = "dynamically binarised" if discrete else "densities of x in [-1,1]"
+        about = f"{name}|k={draws}|{kind}|n={len(x)} test|nats|v1|ceiling=none|control=untrained model, n={few}"
+        error = float(value.std() / len(x) ** 0.5)
+        return Measured(float(value.mean()), None, float(control.mean()), len(x), about, error)
+
+    return measure
+
+
+def _reconstruction(m: Measuring) -> Measured:
+    """Mean squared error of decode(encode(x)) a pixel, in [0, 1], beside a projection on as many principal components."""
+    z_dim = math.prod(latent_of(m.model, m.real.x[:1], m.real_conditions).shape[1:])
+    error = reconstruction_errors(m.model, m.real.x, m.real_conditions)
+    linear = pca_error(m.train, m.real.x, z_dim)
+    about = f"reconstruction|mean squared error in [0,1]|n={len(error)} test|v1|ceiling=the picture itself|control=PCA, {z_dim} dimensions"
+    return Measured(float(error.mean()), 0.0, linear, len(error), about)
+
+
+def is_binary(model: Model) -> bool:
+    """Whether the model's likelihood is of binary pictures, so that its bounds are measured on binarised ones."""
+    kind = getattr(model, "likelihood", None)
+    return getattr(kind, "kind", kind) == "bernoulli"
+
+
+METRICS: dict[str, Metric] = {
+    "class_consistency": Metric(_class_consistency, "sample", "share of samples in which the judge sees the class asked for", label=True),
+    "class_consistency_worst": Metric(_class_consistency_worst, "sample", "the same of the worst class", label=True),
+    "diversity_ratio": Metric(_diversity, "sample", "distance of two samples of one condition, over that of real ones"),
+    "frechet": Metric(_frechet, "sample", "Fréchet distance of the judge's features to real ones", higher=False),
+    "kernel": Metric(_kernel, "sample", "kernel distance of the judge's features to real ones", higher=False),
+    "precision": Metric(_neighbour("precision"), "sample", "share of samples near real ones"),
+    "recall": Metric(_neighbour("recall"), "sample", "share of real ones near samples"),
+    "density": Metric(_neighbour("density"), "sample", "how densely real ones surround a sample"),
+    "coverage": Metric(_neighbour("coverage"), "sample", "share of real ones with a sample in their neighbourhood"),
+    "parzen": Metric(_parzen, "sample", "test log-likelihood under a Parzen window of samples, nats", pictures=True),
+    "elbo": Metric(_bound("elbo", elbo, 1), "log_weights", "lower bound of the test log-likelihood, nats"),
+    "nll_iwae": Metric(_bound("nll_iwae", nll_iwae, 100), "log_weights", "upper bound of -log-likelihood by 100 weights, nats", higher=False),
+    "reconstruction": Metric(_reconstruction, "encode", "squared error of decode(encode(x)), pixels in [0, 1]", higher=False),
+}
+
+
+def chosen(model: Model, asked: Iterable[str] | None) -> list[str]:
+    """The metrics that were asked for, each one possible; or all that the model and its conditions allow. Raises BadInput."""
+    names = list(asked or ())
+    for name in names:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+        if why := METRICS[name].refusal(model):
+            raise BadInput(f"{name} cannot be measured: {why}")
+    return names or [name for name, metric in METRICS.items() if not metric.refusal(model)]
+
+
+def evaluate(
+    model: Model,
+    run: Run,
+    *,
+    metrics: Iterable[str] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    train: Any = None,
+    test: Any = None,
+    preset: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure a trained model; the answer is what `evaluation.json` holds.
+
+    Args:
+        model: trained; it is put in eval mode while it is measured.
+        run: how it was trained: its data, metrics and reported values.
+        metrics: names; by default the run's, else all that the model and its conditions allow.
+        n: samples; by default as many as test rows, at least 1,000 and at most 10,000.
+        seed: of the samples and of all other draws.
+        train: the training split, by default loaded as `run` says.
+        test: the test split, likewise.
+        preset: the run's name, for the record.
+        progress: called with the name of each metric before it is measured.
+
+    Raises:
+        BadInput: for a metric that does not exist or does not fit the model, and for data that do not fit.
+    """
+    start = time.perf_counter()
+    names = chosen(model, metrics if metrics is not None else run.metrics)
+    context = Measuring(model, run, n=n, seed=seed, train=train, test=test)
+    found = {}
+    for name in names:
+        if progress:
+            progress(name)
+        found[name] = METRICS[name].measure(context).to_json(run.reported.get(name))
+    return {
+        "preset": preset,
+        "metrics": found,
+        "seconds": round(time.perf_counter() - start, 1),
+        "machine": machine(),
+        "versions": versions(),
+        "seed": seed,
+    }
+
+
+def machine() -> str:
+    """The kind of machine in general words: processor, cores and GPU; nothing that names this one."""
+    import os
+
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{_processor()}, {cores} cores{gpu}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of condgen and of what computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("condgen", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,72 @@
+"""Autoencoder: the baseline that reconstructs and does not generate.
+
+    min E |x - Dec(Enc(x))|^2
+
+With no hidden layer both maps are affine, and the optimum is the projection on the first principal components
+(Baldi & Hornik 1989): an exact check. Layers 784-512-256-32 as in lecture 002.
+"""
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from condgen.conditions import Values
+from condgen.data.store import Batch
+from condgen.model import Model, Optimizer, Run, Shape, Turn
+from condgen.networks.mlp import MLP
+from condgen.objectives.reconstruction import squared_error
+
+
+class AE(Model):
+    """Encoder and decoder of dense layers; it reads no conditions.
+
+    Args:
+        shape: of a sample.
+        schema: ignored: there is nothing to ask of a reconstruction.
+        z_dim: dimension of the code.
+        hidden: widths of the encoder's hidden layers, the decoder's in reverse; () for a linear autoencoder.
+    """
+
+    def __init__(self, shape: Shape, schema: object = None, z_dim: int = 32, hidden: tuple[int, ...] = (512, 256)):
+        super().__init__(shape, {})
+        self.z_dim = z_dim
+        self.E = MLP(math.prod(shape), hidden, (z_dim,), {})
+        self.G = MLP(z_dim, hidden[::-1], self.shape, {})
+
+    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+        yield {"model": {"reconstruction": squared_error(self.decode(self.encode(batch.x, {}), {}), batch.x)}}
+
+    def encode(self, x: Tensor, c: Values) -> Tensor:
+        return self.E(x, {})
+
+    def decode(self, z: Tensor, c: Values) -> Tensor:
+        return self.G(z, {})
+
+
+_ADAM = Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="cosine")
+
+PRESETS = {
+    "ae-digits": Run(
+        model="ae.AE",
+        data="digits",
+        options={"z_dim": 16, "hidden": (128,)},
+        optimizers={"*": _ADAM},
+        precision="32",
+        steps=1500,
+        source="lecture 002, at the size of the embedded set",
+    ),
+    "ae-mnist": Run(
+        model="ae.AE", data="mnist", optimizers={"*": _ADAM}, batch=128, steps=12000, precision="32", source="lecture 002: 784-512-256-32"
+    ),
+    "ae-mnist-linear": Run(
+        model="ae.AE",
+        data="mnist",
+        options={"z_dim": 32, "hidden": ()},
+        optimizers={"*": Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="cosine")},
+        batch=128,
+        steps=12000,
+        precision="32",
+        source="Baldi & Hornik 1989: the optimum is PCA",
+    ),
+}

@@ -1,0 +1,35 @@
+"""Dense nets on flattened samples."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from condgen.conditions import Schema, Values
+from condgen.networks.embed import SchemaEmbedding
+from condgen.networks.layers import SLOPE
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky": nn.LeakyReLU}
+
+
+class MLP(nn.Module):
+    """Samples (b, ...) and conditions -> (b, out): flattened, joined with the embedded conditions, then dense layers.
+
+    Args:
+        n_in: numbers in a flattened sample.
+        hidden: widths of the hidden layers; () is one affine map.
+        out: shape of one output.
+        schema: conditions that are joined to the input; {} for none.
+        embed_dim: features of each condition.
+    """
+
+    def __init__(self, n_in: int, hidden: tuple[int, ...], out: tuple[int, ...], schema: Schema, embed_dim: int = 32, activation: str = "relu"):
+        super().__init__()
+        self.embed, self.out = SchemaEmbedding(schema, embed_dim), tuple(out)
+        widths, layers = [n_in + self.embed.out, *hidden], []
+        for a, b in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(a, b), nn.LeakyReLU(SLOPE) if activation == "leaky" else ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(out)))
+
+    def forward(self, x: Float[Tensor, "b ..."], c: Values) -> Tensor:
+        return self.layers(self.embed(c, x.flatten(1))).unflatten(1, self.out)

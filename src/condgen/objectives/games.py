@@ -1,0 +1,82 @@
+"""Adversarial games, as pairs of losses on logits.
+
+A game is what D descends and what G descends; both take D's logits on real and on fake samples, (b,), and return one
+value per sample, (b,). A *paired* game compares each real sample with a fake one, also in G's loss.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Logits = Float[Tensor, " b"]
+
+
+@dataclass(frozen=True)
+class Game:
+    """`d(real, fake)` is D's loss; `g(fake, real)` is G's, which reads `real` only where the game is `paired`."""
+
+    d: Callable[[Logits, Logits], Logits]
+    g: Callable[[Logits, Logits | None], Logits]
+    paired: bool = False
+
+
+def cross_entropy_d(real: Logits, fake: Logits) -> Logits:
+    """-log D(x) - log(1 - D(G(z))), D = sigmoid(logit). Goodfellow et al. 2014, arXiv 1406.2661, equation (1)."""
+    return F.softplus(-real) + F.softplus(fake)
+
+
+def minimax_g(fake: Logits, real: Logits | None = None) -> Logits:
+    """log(1 - D(G(z))): equation (1) to the letter; its gradient vanishes where D is sure."""
+    return -F.softplus(fake)
+
+
+def non_saturating_g(fake: Logits, real: Logits | None = None) -> Logits:
+    """-log D(G(z)): the same fixed point, a stronger gradient early. Goodfellow et al. 2014, section 3."""
+    return F.softplus(-fake)
+
+
+def least_squares_d(real: Logits, fake: Logits) -> Logits:
+    """((D(x) - 1)^2 + D(G(z))^2) / 2. Mao et al. 2016, arXiv 1611.04076, equation (9) with a=0, b=c=1."""
+    return ((real - 1) ** 2 + fake**2) / 2
+
+
+def least_squares_g(fake: Logits, real: Logits | None = None) -> Logits:
+    return (fake - 1) ** 2 / 2
+
+
+def hinge_d(real: Logits, fake: Logits) -> Logits:
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))). Lim & Ye 2017, arXiv 1705.02894."""
+    return F.relu(1 - real) + F.relu(1 + fake)
+
+
+def wasserstein_d(real: Logits, fake: Logits) -> Logits:
+    """D(G(z)) - D(x), for a critic kept 1-Lipschitz by a penalty. Arjovsky et al. 2017, arXiv 1701.07875."""
+    return fake - real
+
+
+def wasserstein_g(fake: Logits, real: Logits | None = None) -> Logits:
+    return -fake
+
+
+def relativistic_d(real: Logits, fake: Logits) -> Logits:
+    """-log sigmoid(D(x) - D(G(z))). Jolicoeur-Martineau 2018, arXiv 1807.00734; with R1 and R2 it is R3GAN, arXiv 2501.05441."""
+    return F.softplus(fake - real)
+
+
+def relativistic_g(fake: Logits, real: Logits | None = None) -> Logits:
+    if real is None:
+        raise TypeError("the relativistic game pairs each fake with a real sample: pass D's logits on the real batch")
+    return F.softplus(real - fake)
+
+
+GAMES: dict[str, Game] = {
+    "minimax": Game(cross_entropy_d, minimax_g),
+    "non_saturating": Game(cross_entropy_d, non_saturating_g),
+    "least_squares": Game(least_squares_d, least_squares_g),
+    "hinge": Game(hinge_d, wasserstein_g),
+    "wasserstein": Game(wasserstein_d, wasserstein_g),
+    "relativistic": Game(relativistic_d, relativistic_g, paired=True),
+}
