@@ -186,6 +186,7 @@ def test_what_is_no_picture_is_unreadable(content):
         look_at(content)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_flipped_bytes_never_raise_anything_else():
     random = np.random.Generator(np.random.PCG64(1))
     image = Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8))

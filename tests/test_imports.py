@@ -21,7 +21,8 @@ LAYERS = [
     {"card"},
     {"training", "editing", "evaluation"},
     {"pretrained"},
-    {"api", "doctor"},
+    {"api", "drawing", "doctor"},
+    {"options"},
     {"cli", "studio"},
     {"__main__"},
 ]

@@ -1,10 +1,13 @@
 """What is written twice agrees: versions, requirements and pins, and the README's names with the code's."""
 
+import dataclasses
 import importlib.util
 import json
 import re
 import stat
+import sys
 import tomllib
+import types
 from importlib import metadata
 from pathlib import Path
 
@@ -152,14 +155,22 @@ def test_the_table_of_models_names_every_model():
     assert sorted(rows) == sorted(models.names())
 
 
-def snippets() -> list:
-    blocks = [(p.name, i, b) for p in PAGES for i, b in enumerate(re.findall(r"```python\n(.*?)```", p.read_text(), re.S))]
-    return [pytest.param(code, id=f"{name}-{i}") for name, i, code in blocks]
+def snippets(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
 
 
-@pytest.mark.parametrize("code", snippets())
-def test_python_of_the_pages_is_python(code):
-    compile(code, "page", "exec")
+@pytest.mark.parametrize("page", [p for p in PAGES if snippets(p)], ids=lambda p: p.name)
+def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """All of a page's code, one block after the other, in an empty folder; trainings are cut short."""
+    api = pytest.importorskip("condgen.api")
+    short = {name: dataclasses.replace(run, steps=min(run.steps, 12), save_every=0, sample_every=0) for name, run in api.presets().items()}
+    monkeypatch.setattr(api, "presets", lambda: short)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": f"page_{page.stem}"}
+    # Dataclasses look their module up by name.
+    monkeypatch.setitem(sys.modules, names["__name__"], types.ModuleType(names["__name__"]))
+    for code in snippets(page):
+        exec(compile(code, page.name, "exec"), names)
 
 
 # --- results ------------------------------------------------------------------------------------------------------------------

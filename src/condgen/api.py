@@ -232,7 +232,7 @@ def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _description(model: Model) -> dict[str, Any]:
-    config = pretrained.config_of(model)
+    config = models.config_of(model)
     size = sum(p.numel() for p in model.parameters())
     return {
         "model": config["model"],

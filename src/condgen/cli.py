@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from condgen.errors import BadInput, unknown
+from condgen.errors import BadInput, refuse_option, unknown
 
 EPILOG = "Each verb has its own --help. With --json, one JSON object goes to standard output; all else goes to standard error."
 
@@ -31,18 +31,11 @@ class Parser(argparse.ArgumentParser):
         return known
 
 
-def refuse_option(word: str, valid: Sequence[str]) -> NoReturn:
-    if word.startswith("-"):
-        raise unknown("option", word.split("=")[0], [o for o in valid if o.startswith("--")])
-    raise BadInput(f"unexpected argument {word!r}")
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if words is None else words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    for noisy in ("httpx", "httpcore", "urllib3", "PIL", "matplotlib"):
+    for noisy in ("lightning_fabric", "lightning_fabric.utilities.rank_zero", "httpx", "httpcore", "urllib3", "PIL", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         return dispatch(words)

@@ -9,6 +9,7 @@ uses for a value are attached here, by `parse` and `say`.
 import dataclasses
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Condition(ABC):
         """What is wrong with values (n, *shape), in words, or None. Kinds add their ranges in `range_problem`."""
         if tuple(values.shape[1:]) != self.shape:
             return f"expected values of shape (n, {', '.join(map(str, self.shape))}), got {tuple(values.shape)}"
+        if values.dtype != self.dtype:
+            return f"expected values of {self.dtype}, got {values.dtype}"
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
             row = int((~torch.isfinite(values)).reshape(len(values), -1).any(1).nonzero()[0])
             return f"row {row} holds a value that is not a finite number"
@@ -194,10 +197,14 @@ def schema_to_json(schema: Schema) -> dict[str, Any]:
 
 def schema_from_json(data: Mapping[str, Any]) -> Schema:
     """Raises BadInput for a kind or field that does not exist."""
+    if not isinstance(data, Mapping):
+        raise BadInput(f"a schema is a mapping from names to conditions, not {data!r}")
     schema: Schema = {}
     for name, described in data.items():
+        if not isinstance(described, Mapping):
+            raise BadInput(f"condition {name!r} is described by {described!r}; expected a mapping with its kind")
         fields = {k: _frozen(v) for k, v in described.items() if k != "kind"}
-        kind = kinds().get(described.get("kind"))
+        kind = kinds().get(str(described.get("kind")))
         if kind is None:
             raise unknown(f"kind of condition {name!r}", described.get("kind"), sorted(kinds()))
         try:
@@ -242,6 +249,8 @@ def _(condition: Label, word: Any) -> Tensor:
 
 @parse.register
 def _(condition: Attributes, word: Any) -> Tensor:
+    if isinstance(word, str) and "=" in word:
+        word = dict(re.findall(r"([^\s,=][^=]*?)\s*=\s*([^\s,=]*)", word))
     if not isinstance(word, Mapping):
         return _within(condition, _numbers(word, condition.shape))
     value = torch.full(condition.shape, math.nan)
@@ -316,7 +325,7 @@ def complete(schema: Schema, asked: Mapping[str, Any], rows: Values, n: int | No
     tensor of one value (*shape) or of n values (n, *shape), or a *list*: one word a sample. n is taken from tensors and
     lists where it is not given, else 1. Raises BadInput for unknown names, naming the nearest valid one.
     """
-    given = {name: _asked(schema[name], word) for name, word in _by_condition(schema, asked).items()}
+    given = {name: _asked(name, schema[name], word) for name, word in _by_condition(schema, asked).items()}
     counts = {name: len(v) for name, v in given.items() if v.dim() > len(schema[name].shape)}
     n = n if n is not None else max(counts.values(), default=1)
     if n < 1:
@@ -336,24 +345,42 @@ def complete(schema: Schema, asked: Mapping[str, Any], rows: Values, n: int | No
 
 def _by_condition(schema: Schema, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Single attributes gathered under their condition's name."""
-    gathered: dict[str, Any] = {}
+    gathered = {name: word for name, word in asked.items() if name in schema}
     attribute_of = {a: name for name, c in schema.items() if isinstance(c, Attributes) for a in c.names}
-    for name, word in asked.items():
-        if name in schema:
-            gathered[name] = word
-        elif name in attribute_of:
-            gathered.setdefault(attribute_of[name], {})[name] = word
-        else:
+    for name in asked.keys() - gathered.keys():
+        if name not in attribute_of:
             raise unknown("condition", name, [*schema, *attribute_of])
+    for name in (k for k in asked if k not in schema):
+        whole = gathered.get(attribute_of[name], {})
+        if not isinstance(whole, Mapping) or name in whole:
+            raise BadInput(f"attribute {name!r} is asked twice: by its own name and under {attribute_of[name]!r}")
+        gathered[attribute_of[name]] = {**whole, name: asked[name]}
     return gathered
 
 
-def _asked(condition: Condition, word: Any) -> Tensor:
+def _asked(name: str, condition: Condition, word: Any) -> Tensor:
+    """One value (*shape), or one a sample (n, *shape)."""
     if isinstance(word, Tensor):
+        if word.dim() < (k := len(condition.shape)) or word.dim() > k + 1 or tuple(word.shape[word.dim() - k :]) != condition.shape:
+            raise BadInput(f"condition {name!r}: expected one value of shape {condition.shape} or one a sample, got {tuple(word.shape)}")
         return word
+    if isinstance(word, Mapping):
+        word = _one_each(word)
     if isinstance(word, list) and not _is_plain(word, condition):
+        if not word:
+            raise BadInput(f"condition {name!r}: the list holds no value")
         return torch.stack([parse(condition, w) for w in word])
     return parse(condition, word)
+
+
+def _one_each(word: Mapping[str, Any]) -> Mapping[str, Any] | list[Mapping[str, Any]]:
+    """A mapping whose values differ from sample to sample (lists, tensors (n,)) as one mapping a sample."""
+    many = {k: list(v) for k, v in word.items() if isinstance(v, list) or (isinstance(v, Tensor) and v.dim())}
+    if not many:
+        return word
+    if len({len(v) for v in many.values()}) > 1:
+        raise BadInput("one value a sample, but " + ", ".join(f"{k} has {len(v)} values" for k, v in many.items()))
+    return [{**word, **dict(zip(many, values, strict=True))} for values in zip(*many.values(), strict=True)]
 
 
 def _is_plain(word: Sequence[Any], condition: Condition) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import NoReturn
 
 
 class BadInput(ValueError):
@@ -19,3 +20,10 @@ def unknown(what: str, name: object, valid: Iterable[object], shown: int = 12) -
     hint = f" did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(names[:shown]) + (f" ... ({len(names)} in all)" if len(names) > shown else "")
     return BadInput(f"unknown {what} {str(name)!r}:{hint} Valid: {listed or 'none'}")
+
+
+def refuse_option(word: str, valid: Iterable[str]) -> NoReturn:
+    """Raises BadInput for a word of a command line that is no valid option, naming the nearest."""
+    if word.startswith("-"):
+        raise unknown("option", word.split("=")[0], [o for o in valid if o.startswith("--")])
+    raise BadInput(f"unexpected argument {word!r}")

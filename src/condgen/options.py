@@ -10,8 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from condgen import api, models
-from condgen.cli import refuse_option
-from condgen.errors import BadInput, unknown
+from condgen.errors import BadInput, refuse_option, unknown
 from condgen.model import Optimizer, Run
 
 FIXED = {"model", "data", "options", "optimizers", "size", "reported", "source", "name"}

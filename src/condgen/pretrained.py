@@ -17,10 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import condgen
 from condgen import models
 from condgen.card import card
-from condgen.conditions import Values, check_values, schema_from_json, schema_to_json
+from condgen.conditions import Values, check_values, schema_from_json
 from condgen.errors import BadInput, unknown
 from condgen.model import Model
 from condgen.training.checkpoint import atomic, newest
@@ -33,16 +32,10 @@ CONFIG_BYTES = 1 << 20
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
-def config_of(model: Model) -> dict[str, Any]:
-    """What is needed to build the model again, as JSON data."""
-    described = {"model": models.path(model), "shape": model.shape, "options": model.options, "schema": schema_to_json(model.schema)}
-    return {"library": "condgen", "version": condgen.__version__, **json.loads(json.dumps(described))}
-
-
 def save(model: Model, folder: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
     """See `Model.save_pretrained`."""
     root = Path(folder)
-    config = config_of(model) | {k: facts[k] for k in ("run", "data", "step") if k in facts}
+    config = models.config_of(model) | {k: facts[k] for k in ("run", "data", "step") if k in facts}
     with atomic(root / WEIGHTS) as draft:
         save_file({k: v.detach().contiguous().cpu() for k, v in kept(model).items()}, draft, metadata={"format": "pt"})
     with atomic(root / ROWS) as draft:

@@ -45,8 +45,9 @@ def survey_arrays(source: str, path: Path, size: int | None = None, schema: Sche
         raise BadInput(f"{path}: x has no rows")
     if wrong := {k: len(v) if v.ndim else "no" for k, v in arrays.items() if not v.ndim or len(v) != n}:
         raise BadInput(f"{path}: x has {n} rows, but " + ", ".join(f"{k} has {count}" for k, count in wrong.items()))
-    splits = [str(s) for s in arrays.pop(SPLIT)] if SPLIT in arrays else [None] * n
-    survey = Survey(source, [f"row {i}" for i in range(n)], [str(i) for i in range(n)], splits, samples=samples, notes=notes)
+    splits: list[str | None] = [_word(s) for s in arrays.pop(SPLIT)] if SPLIT in arrays else [None] * n
+    rows = [f"row {i}" for i in range(n)]
+    survey = Survey(source, rows, rows, splits, samples=samples, notes=notes)
     given = schema if schema is not None else _schema_beside(path)
     survey.schema = given if given is not None else _inferred(arrays, notes)
     _read_columns(survey, arrays, _framing(samples, size))

@@ -126,9 +126,10 @@ def _(condition: Attributes, name: str, row: Mapping[str, Any], framing: Framing
         return {k: v for k, v in cell.items() if k in condition.names and number(v) is not None} if isinstance(cell, Mapping) else cell
     gathered = {}
     for attribute in condition.names:
-        gathered[attribute] = number(word(row.get(attribute)))
-        if gathered[attribute] is None or not math.isfinite(gathered[attribute]):
+        found = number(word(row.get(attribute)))
+        if found is None or not math.isfinite(found):
             raise Wrong(f"{attribute} is {row.get(attribute)!r}, expected a number", "nan")
+        gathered[attribute] = found
     return gathered
 
 

@@ -128,8 +128,10 @@ def _open(content: bytes) -> "Image":
     return image
 
 
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, AssertionError, NotImplementedError)
-_DAMAGE = (*_DAMAGE, struct.error, zlib.error, MemoryError)
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError),
+    *(AssertionError, NotImplementedError, MemoryError, struct.error, zlib.error),
+)
 """What decoders raise on damaged files."""
 
 

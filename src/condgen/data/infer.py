@@ -79,8 +79,8 @@ def described(condition: Condition) -> str:
     names = getattr(condition, "names", None)
     if names is not None:
         binary = getattr(condition, "binary", ())
-        shown = [f"{n} (0 or 1)" if binary and binary[i] else str(n) for i, n in enumerate(names[:8])]
-        return f"{type(condition).__name__} of {len(names)}: {', '.join(shown)}{', ...' if len(names) > 8 else ''}"
+        shown = [f"{n} (0 or 1)" if binary and binary[i] else str(n) for i, n in enumerate(names[:10])]
+        return f"{type(condition).__name__} of {len(names)}: {', '.join(shown)}{', ...' if len(names) > 10 else ''}"
     return f"{type(condition).__name__} {'x'.join(map(str, condition.shape))}"
 
 

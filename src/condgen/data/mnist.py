@@ -11,7 +11,6 @@ import os
 import tempfile
 import zlib
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import numpy as np
@@ -23,6 +22,7 @@ from condgen.data.store import Content
 from condgen.errors import BadInput
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+MAX_DOWNLOAD_BYTES = 64 << 20
 NAMES = tuple(str(d) for d in range(10))
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -49,7 +49,7 @@ def contents(into: Path, size: int | None = None) -> dict[str, Content]:
     """
     if size is not None and size < 28:
         raise BadInput(f"mnist is 28 px and is padded, never shrunk; size {size} is too small")
-    return {split: _content(*(_unpacked(name) for name in names), size or 28) for split, names in FILES.items()}
+    return {split: _content(_unpacked(images), _unpacked(labels), size or 28) for split, (images, labels) in FILES.items()}
 
 
 def _content(images: bytes, labels: bytes, size: int) -> Content:
@@ -66,9 +66,21 @@ def _notes(size: int) -> list[str]:
 
 def _unpacked(name: str) -> bytes:
     path = _found(f"{name}.gz") or _fetched(f"{name}.gz")
-    content = _gunzip(path.read_bytes(), BYTES[name], str(path))
+    try:
+        return _verified(name, path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"{path} is not the {name} of MNIST: {error}. Delete it and load again") from None
+
+
+def _verified(name: str, packed: bytes) -> bytes:
+    """The unpacked bytes. Raises ValueError for others than MNIST's; reads one byte more than expected, so that a bomb stays small."""
+    try:
+        with gzip.open(io.BytesIO(packed)) as file:
+            content = file.read(BYTES[name] + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"it cannot be unpacked ({error})") from None
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise BadInput(f"{path} is not the {name} of MNIST (its SHA-256 differs); delete it and load again")
+        raise ValueError("its SHA-256 differs")
     return content
 
 
@@ -77,36 +89,30 @@ def _found(file: str) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _gunzip(packed: bytes, limit: int, path: str) -> bytes:
-    """At most `limit` bytes and one more, so that a bomb stays small."""
-    try:
-        with gzip.open(io.BytesIO(packed)) as file:
-            return file.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path} cannot be unpacked ({error}); delete it and load again") from None
-
-
 def _fetched(file: str) -> Path:
     """Download into `$CONDGEN_DATA/mnist` where that can be written, else into the cache."""
     refusals = []
     for mirror in MIRRORS:
         try:
-            with urlopen(mirror + file, timeout=30) as answer:
-                return _kept(file, answer.read(64 << 20))
-        except (URLError, TimeoutError, ConnectionError) as error:
+            return _kept(file, _downloaded(mirror + file))
+        except (OSError, ValueError) as error:
             refusals.append(f"{mirror}: {getattr(error, 'reason', error)}")
     wanted = data_folder() or Path("$CONDGEN_DATA")
     raise BadInput(f"mnist is not on this machine and cannot be downloaded ({'; '.join(refusals)}). Put {file} into {wanted / 'mnist'}")
 
 
+def _downloaded(address: str) -> bytes:
+    with urlopen(address, timeout=30) as answer:
+        return bytes(answer.read(MAX_DOWNLOAD_BYTES))
+
+
 def _kept(file: str, packed: bytes) -> Path:
-    name = file.removesuffix(".gz")
-    if hashlib.sha256(_gunzip(packed, BYTES[name], file)).hexdigest() != SHA256[name]:
-        raise URLError("the answer is not the expected file (its SHA-256 differs)")
+    """Raises ValueError where the answer is not the expected file, OSError where it cannot be kept."""
+    _verified(file.removesuffix(".gz"), packed)
     for root in (data_folder(), cache_folder()):
         if root and (path := _write(root / "mnist" / file, packed)):
             return path
-    raise BadInput(f"neither $CONDGEN_DATA nor {cache_folder()} can be written; set CONDGEN_CACHE to a folder that can")
+    raise OSError(f"neither $CONDGEN_DATA nor {cache_folder()} can be written; set CONDGEN_CACHE to a folder that can")
 
 
 def _write(path: Path, content: bytes) -> Path | None:

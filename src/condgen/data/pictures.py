@@ -32,7 +32,7 @@ class Wish:
 
 
 def survey_pictures(source: str, place: Place, wish: Wish, into: Path | None = None) -> Survey:
-    """Read everything that training would read.
+    """Read everything that training would read. Boxes and points are in px of the picture as shown, after its EXIF orientation.
 
     Args:
         source: as a person wrote it.

@@ -17,7 +17,8 @@ AT_ONCE = 256
 """Pictures decoded before the array is written: bounds memory."""
 
 
-A, R = TypeVar("A"), TypeVar("R")
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 def each(work: Callable[[A], R], items: Sequence[A]) -> Iterator[R]:

@@ -5,6 +5,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 from zipfile import ZipFile, ZipInfo
@@ -53,7 +54,10 @@ class Folder:
         self.path = path
         self.files: list[str] = []
         self.folders: list[str] = []
-        self._walk(path, set())
+        try:
+            self._walk(path, set())
+        except OSError as error:
+            raise BadInput(f"folder {error.filename} cannot be read: {error.strerror}") from None
         self.files.sort()
         self.folders.sort()
 
@@ -83,9 +87,9 @@ class Folder:
         return total.hexdigest()
 
 
-def _hash_or_error(of: object, path: Path) -> str:
+def _hash_or_error(of: Callable[[Path], str], path: Path) -> str:
     try:
-        return str(of(path))  # type: ignore[operator]
+        return of(path)
     except OSError as error:
         return f"unreadable {error.errno}"
 

@@ -166,11 +166,18 @@ def _rows(place: Place, file: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where, columns) of each row. Raises BadInput where the file has no column file_name or cannot be parsed."""
     reader = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[file.rsplit(".", 1)[1]]
     checked = False
-    for where, row in reader(file, place.read(file)):
+    for where, row in reader(file, _content(place, file)):
         if not checked and "file_name" not in row:
             raise BadInput(f"{file} has no column 'file_name' (columns: {', '.join(map(str, row))}); name the one with the pictures so")
         checked = True
         yield where, row
+
+
+def _content(place: Place, file: str) -> bytes:
+    try:
+        return place.read(file)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error}") from None
 
 
 def _text(file: str, content: bytes) -> str:
@@ -201,7 +208,7 @@ def _parquet(file: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise BadInput(f"reading {file} needs pyarrow: `pip install pyarrow`, or save it as metadata.csv") from None
+        raise BadInput(f"reading {file} needs pyarrow: pip install 'condgen[parquet]', or save it as metadata.csv") from None
     try:
         rows = parquet.read_table(io.BytesIO(content)).to_pylist()
     except (ArrowException, OSError) as error:
@@ -212,7 +219,7 @@ def _parquet(file: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def parsed_json(place: Place, file: str) -> dict[str, Any]:
     """The JSON object in a file of the place. Raises BadInput."""
-    return _parsed(_text(file, place.read(file)), file)
+    return _parsed(_text(file, _content(place, file)), file)
 
 
 def _parsed(text: str, where: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from condgen.evaluation.frechet import as_features
 from condgen.evaluation.neighbours import squared_distances
 
 
-def mean_distance(samples: Any, chunk: int = 1024) -> float:
+def mean_distance(samples: Any, chunk: int = 256) -> float:
     """Mean L2 distance of all pairs of different rows of (n, ...), in float64."""
     x = as_features(samples)
     x = x - x.mean(0)

@@ -105,5 +105,6 @@ def _same(x: Tensor) -> float:
     return (_kernel_sum(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
 
-def _kernel_sum(x: Tensor, y: Tensor, chunk: int = 1024) -> float:
-    return sum(float((part @ y.T / x.shape[1] + 1).pow(3).sum()) for part in x.split(chunk))
+def _kernel_sum(x: Tensor, y: Tensor, chunk: int = 256) -> float:
+    ones = x.new_ones(1, 1)
+    return sum(float(torch.addmm(ones, part, y.T, alpha=1 / x.shape[1]).pow_(3).sum()) for part in x.split(chunk))

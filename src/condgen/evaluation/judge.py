@@ -13,8 +13,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from condgen.conditions import Attributes, Condition, Label, Schema, Values
+from condgen.data.cache import cache_folder, publish
 
 RECIPE = "judge-v1"
 RANDOM = "random-conv-v1"
@@ -114,7 +113,7 @@ def judge_for(train: Any, test: Any) -> Judge:
     judge = _read(folder, train.shape, schema)
     if judge is None:
         judge = train_judge(train, test, schema)
-        _write(folder, judge)
+        publish(folder, lambda into: _fill(into, judge), lambda at: _read(at, train.shape, schema) is not None)
     return judge
 
 
@@ -242,9 +241,7 @@ def _seeded_net(shape: tuple[int, ...], heads: dict[str, int]) -> JudgeNet:
 
 
 def _cache() -> Path:
-    from condgen.data import cache_folder
-
-    return Path(cache_folder()) / "judges"
+    return cache_folder() / "judges"
 
 
 def _sum(net: JudgeNet) -> str:
@@ -255,24 +252,12 @@ def _sum(net: JudgeNet) -> str:
     return total.hexdigest()
 
 
-def _write(folder: Path, judge: Judge) -> None:
-    """Into a temporary folder, then renamed: a judge is there whole or not at all. Where two train at once, the first stays."""
+def _fill(folder: Path, judge: Judge) -> None:
     from safetensors.torch import save_file
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True) as new:
-        made = Path(new) / "judge"
-        made.mkdir()
-        save_file({k: v.contiguous() for k, v in judge.net.state_dict().items()}, made / "judge.safetensors")
-        facts = {"id": judge.id, "sha256": _sum(judge.net), "accuracy": judge.accuracy}
-        (made / "judge.json").write_text(json.dumps(facts, indent=1))
-        if folder.exists():  # a damaged one that `_read` refused
-            os.replace(folder, Path(new) / "old")
-        try:
-            os.replace(made, folder)
-        except OSError:
-            if not folder.exists():
-                raise
+    save_file({k: v.contiguous() for k, v in judge.net.state_dict().items()}, folder / "judge.safetensors")
+    facts = {"id": judge.id, "sha256": _sum(judge.net), "accuracy": judge.accuracy}
+    (folder / "judge.json").write_text(json.dumps(facts, indent=1))
 
 
 def _read(folder: Path, shape: tuple[int, ...], schema: Schema) -> Judge | None:

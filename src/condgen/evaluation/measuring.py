@@ -14,7 +14,7 @@ from condgen.errors import BadInput
 from condgen.evaluation.consistency import Consistency, consistency
 from condgen.evaluation.diversity import one_group
 from condgen.evaluation.judge import Judge, judge_for
-from condgen.evaluation.neighbours import Neighbours, neighbours
+from condgen.evaluation.neighbours import Neighbours, neighbours, squared_radii
 from condgen.model import Model, Run
 
 K = 5
@@ -184,7 +184,8 @@ class Measuring:
 
     @cached_property
     def three_neighbours(self) -> list[Neighbours]:
-        return [neighbours(self.real_features, f, K) for f in self.three_features]
+        radius = squared_radii(self.real_features, K)
+        return [neighbours(self.real_features, f, K, real_radius=radius) for f in self.three_features]
 
     @cached_property
     def real_features(self) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from condgen.errors import BadInput
-from condgen.evaluation.frechet import as_pair
+from condgen.evaluation.frechet import as_features, as_pair
 
 
 class Neighbours(NamedTuple):
@@ -25,17 +25,27 @@ class Neighbours(NamedTuple):
     coverage: float
 
 
-def neighbours(real: Any, fake: Any, k: int = 5, chunk: int = 1024) -> Neighbours:
+def neighbours(real: Any, fake: Any, k: int = 5, chunk: int = 256, real_radius: Tensor | None = None) -> Neighbours:
     """All four, of features (n, d) and (m, d) in float64; memory is chunk * max(n, m).
 
-    Raises BadInput where a set has no k-th neighbour.
+    Args:
+        real, fake: features.
+        k: which neighbour the balls reach to.
+        chunk: rows at once.
+        real_radius: `squared_radii(real, k)`, where several sets are compared with one.
+
+    Raises:
+        BadInput: where a set has no k-th neighbour.
     """
     x, y = as_pair(real, fake)
     if not 1 <= k < min(len(x), len(y)):
         raise BadInput(f"k is {k}: expected 1 to {min(len(x), len(y)) - 1} for {len(x)} real and {len(y)} generated rows")
     centre = x.mean(0)
-    x, y = x - centre, y - centre
-    x_radius, y_radius = _radius(x, k, chunk), _radius(y, k, chunk)
+    radius = squared_radii(x, k, chunk) if real_radius is None else real_radius
+    return _measured(x - centre, y - centre, radius, squared_radii(y, k, chunk), k, chunk)
+
+
+def _measured(x: Tensor, y: Tensor, x_radius: Tensor, y_radius: Tensor, k: int, chunk: int) -> Neighbours:
     around = torch.zeros(len(y), dtype=torch.float64)  # real balls around each fake
     recalled, covered = [], []
     for part, radius in zip(x.split(chunk), x_radius.split(chunk), strict=True):
@@ -53,9 +63,11 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return squared.masked_fill_(squared < 8 * torch.finfo(x.dtype).eps * scale, 0.0)
 
 
-def _radius(x: Tensor, k: int, chunk: int) -> Tensor:
-    """Squared distance to the k-th other row, (n,)."""
-    return torch.cat([squared_distances(part, x).kthvalue(k + 1, dim=1).values for part in x.split(chunk)])
+def squared_radii(features: Any, k: int, chunk: int = 256) -> Tensor:
+    """Squared distance of each row of (n, d) to the k-th other row, float64 (n,)."""
+    x = as_features(features)
+    x = x - x.mean(0)
+    return torch.cat([squared_distances(part, x).topk(k + 1, dim=1, largest=False).values[:, k] for part in x.split(chunk)])
 
 
 def _share(inside: Tensor) -> float:

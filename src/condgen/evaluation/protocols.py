@@ -20,6 +20,7 @@ from condgen.evaluation.measuring import K, Measured, Measuring
 from condgen.evaluation.reconstruction import latent_of, pca_error, reconstruction_errors
 from condgen.model import Model, Run, capabilities
 
+
 @dataclass(frozen=True)
 class Metric:
     """One row of the table of metrics.
@@ -146,7 +147,7 @@ METRICS: dict[str, Metric] = {
     "coverage": Metric(_neighbour("coverage"), "sample", "share of real ones with a sample in their neighbourhood"),
     "parzen": Metric(_parzen, "sample", "test log-likelihood under a Parzen window of samples, nats", pictures=True),
     "elbo": Metric(_bound("elbo", elbo, 1), "log_weights", "lower bound of the test log-likelihood, nats"),
-    "nll_iwae": Metric(_bound("nll_iwae", nll_iwae, 100), "log_weights", "upper bound of -log-likelihood by 100 weights, nats", higher=False),
+    "nll_iwae": Metric(_bound("nll_iwae", nll_iwae, 100), "log_weights", "upper bound of -log-likelihood by 100 draws, nats", higher=False),
     "reconstruction": Metric(_reconstruction, "encode", "squared error of decode(encode(x)), pixels in [0, 1]", higher=False),
 }
 
@@ -171,7 +172,6 @@ def evaluate(
     seed: int = 0,
     train: Any = None,
     test: Any = None,
-    preset: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Measure a trained model; the answer is what `evaluation.json` holds.
@@ -184,7 +184,6 @@ def evaluate(
         seed: of the samples and of all other draws.
         train: the training split, by default loaded as `run` says.
         test: the test split, likewise.
-        preset: the run's name, for the record.
         progress: called with the name of each metric before it is measured.
 
     Raises:
@@ -199,7 +198,7 @@ def evaluate(
             progress(name)
         found[name] = METRICS[name].measure(context).to_json(run.reported.get(name))
     return {
-        "preset": preset,
+        "preset": run.name,
         "metrics": found,
         "seconds": round(time.perf_counter() - start, 1),
         "machine": machine(),

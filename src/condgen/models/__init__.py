@@ -3,11 +3,15 @@
 `find` resolves what a person writes (a file, or file.Class); `presets` gathers the PRESETS of every file.
 """
 
+import json
 import pkgutil
 import re
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
+import condgen
+from condgen.conditions import schema_to_json
 from condgen.errors import BadInput, unknown
 from condgen.model import Model, Run
 
@@ -36,6 +40,12 @@ def path(model: type[Model] | Model) -> str:
     if not cls.__module__.startswith(f"{__name__}."):
         raise BadInput(f"{cls.__name__} is defined in {cls.__module__}, not in a file below condgen.models: it cannot be found again by name")
     return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+
+
+def config_of(model: Model) -> dict[str, Any]:
+    """What is needed to build the model again, as JSON data: library, version, model, shape, options, schema."""
+    described = {"model": path(model), "shape": model.shape, "options": model.options, "schema": schema_to_json(model.schema)}
+    return {"library": "condgen", "version": condgen.__version__, **json.loads(json.dumps(described))}
 
 
 def presets() -> dict[str, Run]:

@@ -152,6 +152,7 @@ PRESETS = {
     "cgan-mnist": Run(
         model="cgan.CGAN",
         data="mnist",
+        options={"lazy": 4},
         optimizers={"*": _ADAM},
         steps=8000,
         half_life_images=20000,

@@ -17,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from condgen import models
 from condgen.data.store import Batch, Dataset
 from condgen.errors import BadInput
 from condgen.model import Model, Run, Samples, Turn
@@ -223,11 +224,9 @@ def _free(state: State) -> None:
 
 def save(folder: RunFolder, state: State, run: Run) -> None:
     """A checkpoint of this state. Raises Diverged rather than save what is not finite."""
-    from condgen.pretrained import config_of
-
     if bad := first_bad(state):
         raise Diverged(f"{bad} is not finite after step {state.step}; the last good checkpoint is untouched")
-    checkpoint.write(folder.checkpoints, state.step, state.tensors(), state.facts() | {"config": config_of(state.model), "run": run.to_json()})
+    checkpoint.write(folder.checkpoints, state.step, state.tensors(), state.facts() | {"config": models.config_of(state.model), "run": run.to_json()})
 
 
 def make_fabric(run: Run) -> Fabric:

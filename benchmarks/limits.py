@@ -1,0 +1,104 @@
+"""How near a training step comes to the machine: the arithmetic of a step, over its time, over what the machine's own kernels reach.
+
+The rates of the machine are those of one large matrix product and of the net's own largest convolution alone, measured in this
+run; the arithmetic of a step is counted by PyTorch's flop counter (a multiply and an add are two).
+
+    python benchmarks/limits.py [--batch 128] [--out benchmarks/results/limits.json]
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from condgen import api
+from condgen.evaluation.protocols import machine, versions
+from condgen.model import Run
+from condgen.training import loop
+from condgen.training.state import State
+
+
+def seconds(work: Callable[[], object], repeats: int = 10) -> float:
+    """Median time of one call, after two that warm up."""
+    times = []
+    for i in range(repeats + 2):
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times += [time.perf_counter() - began] if i > 1 else []
+    return statistics.median(times)
+
+
+def matrix_rate(dtype: torch.dtype, n: int) -> float:
+    """Operations a second of an n x n matrix product."""
+    a, b = torch.randn(2, n, n, device=device(), dtype=dtype)
+    return 2 * n**3 / seconds(lambda: a @ b)
+
+
+def convolution_rate(dtype: torch.dtype, batch: int, channels: int = 64, side: int = 32) -> float:
+    """Operations a second of a 3x3 convolution, channels last, forward alone."""
+    x = torch.randn(batch, channels, side, side, device=device(), dtype=dtype).contiguous(memory_format=torch.channels_last)
+    w = torch.randn(channels, channels, 3, 3, device=device(), dtype=dtype).contiguous(memory_format=torch.channels_last)
+    return 2 * 9 * channels**2 * batch * side**2 / seconds(lambda: F.conv2d(x, w, padding=1))
+
+
+def step_rate(run: Run) -> tuple[float, float]:
+    """(operations a step, seconds a step), both averaged over one lazy period."""
+    loaded = api.dataset(run)
+    model = api.build(run, loaded)
+    period = model.penalties["lazy"]
+    steps = loop.train(run, model, loaded)
+    for _ in range(period):
+        state: State = next(steps).state
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(period):
+            next(steps)
+    taken = seconds(lambda: [next(steps) for _ in range(period)], repeats=5)
+    assert state.step > 0
+    return counter.get_total_flops() / period, taken / period
+
+
+def device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def measure(batch: int, data: str, precision: str) -> dict[str, float]:
+    size = {"size": 32} if data == "mnist" else {}
+    run = replace(api.preset("cgan-mnist"), data=data, batch=batch, steps=10**9, precision=precision, save_every=0, sample_every=0, log_every=0, **size)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    operations, taken = step_rate(run)
+    rates = {"matrix product": matrix_rate(dtype, 8192 if device() == "cuda" else 2048), "convolution": convolution_rate(dtype, batch)}
+    achieved = operations / taken
+    return {
+        "operations a step": operations,
+        "seconds a step": round(taken, 5),
+        "achieved, Gop/s": round(achieved / 1e9, 1),
+        **{f"{k}, Gop/s": round(v / 1e9, 1) for k, v in rates.items()},
+        **{f"achieved over {k}": round(achieved / v, 3) for k, v in rates.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    precisions = ["bf16", "32"] if loop.fast_bf16() else ["32"]
+    found = {p: measure(given.batch, given.data, p) for p in precisions}
+    result = {"benchmark": "limits", "run": f"cgan, {given.data}, batch {given.batch}", "by_precision": found, "machine": machine(), "versions": versions()}
+    print(json.dumps(result, indent=1))
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
