@@ -60,7 +60,8 @@ def ours(run: Run) -> Iterator[float]:
 
 def bare(run: Run) -> Iterator[float]:
     loaded = api.dataset(run)
-    model = api.build(run, loaded).to(memory_format=torch.channels_last)
+    model = api.build(run, loaded)
+    model.to(memory_format=torch.channels_last)
     state = begin(model, run)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if run.precision == "bf16" else "32-true")
     fabric.to_device(model)

@@ -1,7 +1,6 @@
 """The judge and the protocol, on models whose faults are known: stored pictures, the class ignored, one picture a class."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -69,19 +68,12 @@ def stored(fault="", schema=None):
     return model
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    before = os.environ.get("CONDGEN_CACHE")
-    os.environ["CONDGEN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("CONDGEN_CACHE")
-    if before is not None:
-        os.environ["CONDGEN_CACHE"] = before
-
-
 @pytest.fixture(scope="module")
-def faithful(cache):
+def faithful():
     return evaluate(stored(), RUN)
+
+
+SOME = ["class_consistency", "class_consistency_worst", "diversity_ratio", "frechet", "recall", "coverage"]
 
 
 def values(found):
@@ -112,7 +104,7 @@ def test_real_pictures_reach_the_ceiling(faithful):
     for name in ("precision", "recall", "coverage"):
         assert found[name]["value"] == pytest.approx(found[name]["ceiling"], abs=0.1)
     assert found["frechet"]["value"] < 2 * found["frechet"]["ceiling"] + 1
-    assert found["parzen"]["value"] == pytest.approx(found["parzen"]["ceiling"], abs=3)
+    assert found["parzen"]["value"] == pytest.approx(found["parzen"]["ceiling"], abs=10)
 
 
 def test_controls_are_bad(faithful):
@@ -126,14 +118,14 @@ def test_controls_are_bad(faithful):
 
 
 def test_a_model_that_ignores_the_class_is_at_chance():
-    found = values(evaluate(stored("ignores"), RUN))
+    found = values(evaluate(stored("ignores"), RUN, metrics=SOME))
     assert found["class_consistency"] == pytest.approx(0.1, abs=0.04)
     assert found["class_consistency_worst"] < 0.2
     assert found["coverage"] > 0.85
 
 
 def test_a_collapsed_model_is_consistent_and_nothing_else(faithful):
-    found = values(evaluate(stored("collapsed"), RUN))
+    found = values(evaluate(stored("collapsed"), RUN, metrics=SOME))
     assert found["class_consistency"] >= 0.9
     assert found["diversity_ratio"] == 0
     assert found["recall"] < 0.02
@@ -142,8 +134,9 @@ def test_a_collapsed_model_is_consistent_and_nothing_else(faithful):
 
 
 def test_the_same_seed_measures_the_same(faithful):
-    assert values(evaluate(stored(), RUN)) == values(faithful)
-    assert values(evaluate(stored(), RUN, seed=1)) != values(faithful)
+    first = values(evaluate(stored(), RUN, metrics=SOME))
+    assert first == {name: values(faithful)[name] for name in SOME}
+    assert values(evaluate(stored(), RUN, metrics=SOME, seed=1)) != first
 
 
 def test_provenance_says_judge_numbers_and_control(faithful):
@@ -175,6 +168,16 @@ def test_wrong_requests_are_refused():
         evaluate(Stored((1, 9, 9), {}), RUN)
     with pytest.raises(BadInput, match="differ"):
         evaluate(stored(schema={"digit": Label(("a", "b"))}), RUN)
+
+
+def test_a_tiny_set_is_measured_as_far_as_it_goes(caplog):
+    train, test = load("digits").slice(0, 30), load("digits", "test").slice(0, 4)
+    found = evaluate(stored(), RUN, train=train, test=test)["metrics"]
+    assert "class_consistency" in found and "frechet" in found
+    assert "recall" not in found
+    assert "recall is not measured: k is 5" in caplog.text
+    with pytest.raises(BadInput, match="k is 5"):
+        evaluate(stored(), RUN, metrics=["recall"], train=train, test=test)
 
 
 def test_samples_that_are_not_finite_are_refused():
@@ -220,11 +223,11 @@ def test_points_are_measured_in_their_own_coordinates():
         def decode(self, z, c):
             return self.where[c["mode"]] + z
 
-    data = load("mixture2d")
+    data, test = load("mixture2d"), load("mixture2d", "test").slice(0, 1000)
     model = Lattice((2,), data.schema)
     values = data.values()["mode"]
     model.where.data = torch.stack([data.batch((values == k).nonzero()[:200, 0]).x.mean(0) for k in range(25)])
-    found = evaluate(model, Run(model="fake", data="mixture2d"), n=1000)["metrics"]
+    found = evaluate(model, Run(model="fake", data="mixture2d"), n=1000, train=data.slice(0, 8000), test=test)["metrics"]
     assert found["class_consistency"]["value"] == 1
     assert found["frechet"]["provenance"].startswith("frechet|coordinates|")
     assert found["frechet"]["value"] < found["frechet"]["control"]

@@ -21,7 +21,7 @@ def card(config: Mapping[str, Any], model: Model, facts: Mapping[str, Any], name
     run = facts.get("run") or {}
     parts = [
         _front(config, facts, run),
-        f"# {run.get('name') or config['model']}\n\n{inspect.cleandoc(inspect.getmodule(type(model)).__doc__ or '')}",  # type: ignore[union-attr]
+        f"# {run.get('name') or config['model']}\n\n{inspect.cleandoc(inspect.getmodule(type(model)).__doc__ or '')}",
         "## What can be asked\n\n" + (_vocabulary(model) or "Nothing: the model draws from the whole of its data."),
         "## Use\n\n```python\n" + snippet(model, facts.get("repo_id") or name) + "```",
         "## Training\n\n" + _training(config, facts, run),
@@ -53,7 +53,7 @@ def _front(config: Mapping[str, Any], facts: Mapping[str, Any], run: Mapping[str
 
 
 def _vocabulary(model: Model) -> str:
-    rows = [f"| `{name}` | {type(c).__name__} | {_range(c)} |" for name, c in model.schema.items()]
+    rows = [f"| `{_cell(name)}` | {type(c).__name__} | {_cell(_range(c))} |" for name, c in model.schema.items()]
     return "\n".join(["| condition | kind | values |", "|---|---|---|", *rows]) if rows else ""
 
 
@@ -77,18 +77,23 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], run: Mapping[
         "time": f"{facts['seconds']:.0f} s" if "seconds" in facts else "not recorded",
         "condgen": config["version"],
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
+    return "\n".join(["| | |", "|---|---|", *(f"| {k} | {_cell(v)} |" for k, v in rows.items())])
 
 
 def _evaluation(evaluation: Mapping[str, Any] | None) -> str:
     if not evaluation:
         return "Not evaluated yet: `condgen evaluate` measures it and fills this section."
     rows = [
-        f"| {name} | {_show(m['value'])} | {_show(m['reported'])} | {_show(m['ceiling'])} | {_show(m['control'])} | {m['n']} | `{m['provenance']}` |"
+        f"| {name} | {_show(m['value'])} | {_show(m['reported'])} | {_show(m['ceiling'])} | {_show(m['control'])} | {m['n']} | `{_cell(m['provenance'])}` |"
         for name, m in evaluation["metrics"].items()
     ]
     head = ["| metric | measured | paper | real data | control | n | provenance |", "|---|---|---|---|---|---|---|"]
     return "\n".join(head + rows) + f"\n\nMeasured on {evaluation['machine']}, seed {evaluation['seed']}."
+
+
+def _cell(text: object) -> str:
+    """Text for a cell of a table: on one line, and no bar of it ends the cell."""
+    return " ".join(str(text).split()).replace("|", "\\|")
 
 
 def _show(value: Any) -> str:

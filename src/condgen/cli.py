@@ -7,6 +7,7 @@ Ctrl-C, by SIGTERM, after saving.
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if words is None else words)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
+    logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("lightning_fabric", "lightning_fabric.utilities.rank_zero", "httpx", "httpcore", "urllib3", "PIL", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -168,7 +170,7 @@ def sample(words: Sequence[str]) -> int:
     parser = verb_parser("sample")
     parser.add_argument("run", help="a run, a saved model, or a preset trained under runs/")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="what is asked; may be given several times")
-    parser.add_argument("-n", type=int, default=None, help="how many (default: 64)")
+    parser.add_argument("-n", type=int, default=64, help="how many (default: 64)")
     parser.add_argument("--seed", type=int, default=None, help="the same seed gives the same samples")
     parser.add_argument("--out", type=Path, default=None, help=".npz (x and one array per condition) or .png (a grid); default: RUN/samples/samples.png")
     given = parser.parse_all(words)
@@ -176,7 +178,7 @@ def sample(words: Sequence[str]) -> int:
 
     model = api.load(given.run)
     out = given.out or api.home(given.run) / "samples" / "samples.png"
-    drawn = drawing.draw(model, drawing.read_words(getattr(given, "set")), given.n or 64, given.seed)
+    drawn = drawing.draw(model, drawing.read_words(getattr(given, "set")), given.n, given.seed)
     drawing.write(drawn, out)
     text = f"{len(drawn.x)} samples of {given.run} written to {out}"
     answer(given.json, {"out": str(out), "n": len(drawn.x), "asked": getattr(given, "set"), "seed": given.seed}, text)

@@ -90,7 +90,7 @@ class Attributes(Condition):
             given = getattr(self, field) or (value,) * k
             if len(given) != k:
                 raise BadInput(f"Attributes.{field} has {len(given)} entries for {k} names")
-            object.__setattr__(self, field, tuple(given))
+            object.__setattr__(self, field, tuple(type(value)(v) for v in given))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -209,7 +209,7 @@ def schema_from_json(data: Mapping[str, Any]) -> Schema:
             raise unknown(f"kind of condition {name!r}", described.get("kind"), sorted(kinds()))
         try:
             schema[name] = kind(**fields)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise BadInput(f"condition {name!r}: {error}") from None
     return schema
 
@@ -347,10 +347,9 @@ def _by_condition(schema: Schema, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Single attributes gathered under their condition's name."""
     gathered = {name: word for name, word in asked.items() if name in schema}
     attribute_of = {a: name for name, c in schema.items() if isinstance(c, Attributes) for a in c.names}
-    for name in asked.keys() - gathered.keys():
+    for name in (k for k in asked if k not in schema):
         if name not in attribute_of:
             raise unknown("condition", name, [*schema, *attribute_of])
-    for name in (k for k in asked if k not in schema):
         whole = gathered.get(attribute_of[name], {})
         if not isinstance(whole, Mapping) or name in whole:
             raise BadInput(f"attribute {name!r} is asked twice: by its own name and under {attribute_of[name]!r}")

@@ -22,8 +22,6 @@ PROBLEM, WARNING, NOTE = "problem", "warning", "note"
 CORE = ("torch", "numpy", "pillow", "safetensors", "huggingface-hub", "lightning-fabric", "scikit-learn", "rich", "matplotlib")
 EXTRAS = {
     "parquet": (("pyarrow",), "folders with metadata.parquet"),
-    "track": (("tensorboard",), "TensorBoard logs"),
-    "hub": (("datasets", "webdataset"), "data sets of the Hugging Face hub, and streaming"),
 }
 OTHERS = ("lightning", "pytorch-lightning", "torchvision", "torchmetrics", "torch-fidelity")
 COMPROMISED = {name: {"2.6.2", "2.6.3"} for name in ("lightning", "pytorch-lightning", "lightning-fabric")}

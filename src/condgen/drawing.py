@@ -17,10 +17,11 @@ from condgen.model import Model, capabilities
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples x (n, *shape) and the conditions they were drawn under."""
+    """Samples x (n, *shape), the conditions they were drawn under, and how many columns suit a grid of them (None: any)."""
 
     x: Tensor
     c: Values
+    columns: int | None = None
 
 
 def read_words(pairs: Sequence[str]) -> dict[str, str]:
@@ -44,15 +45,24 @@ def draw(model: Model, asked: Mapping[str, Any], n: int, seed: int | None) -> Dr
     """
     if "sample" not in capabilities(model):
         raise BadInput(f"{type(model).__name__} cannot sample; it can: {', '.join(capabilities(model)) or 'only be trained'}")
-    open_labels = {k: [c.names[i * len(c.names) // n if n >= len(c.names) else i % len(c.names)] for i in range(n)] for k, c in _labels(model, asked)}
-    values = complete(model.schema, {**asked, **open_labels}, model.rows, n)
-    return Drawn(model.sample(values, n=n, seed=seed).cpu(), values)  # type: ignore[operator]
+    if n < 1:
+        raise BadInput(f"cannot make {n} samples; ask for at least 1")
+    label = _open_label(model, asked)
+    turns = {label[0]: _in_turn(label[1].names, n)} if label else {}
+    values = complete(model.schema, {**asked, **turns}, model.rows, n)
+    columns = n // len(label[1].names) if label and n % len(label[1].names) == 0 else None
+    return Drawn(model.sample(values, n=n, seed=seed).cpu(), values, columns)  # type: ignore[operator]
 
 
-def _labels(model: Model, asked: Mapping[str, Any]) -> list[tuple[str, Label]]:
-    """The first open label, when nothing was asked of the labels: several in turn would tie them to each other."""
+def _in_turn(names: Sequence[str], n: int) -> list[str]:
+    """n names, each equally often and those alike together, so that a row of a grid is one class."""
+    return [names[i * len(names) // n if n >= len(names) else i] for i in range(n)]
+
+
+def _open_label(model: Model, asked: Mapping[str, Any]) -> tuple[str, Label] | None:
+    """The first label, when nothing was asked of any: several in turn would tie them to each other."""
     labels = [(k, c) for k, c in model.schema.items() if isinstance(c, Label)]
-    return [] if any(k in asked for k, _ in labels) else labels[:1]
+    return None if not labels or any(k in asked for k, _ in labels) else labels[0]
 
 
 def write(drawn: Drawn, out: Path) -> None:
@@ -72,7 +82,8 @@ def write(drawn: Drawn, out: Path) -> None:
 
 def _write_arrays(drawn: Drawn, out: Path) -> None:
     x = to_bytes(drawn.x) if drawn.x.dim() == 4 else drawn.x.numpy().astype(np.float32)
-    np.savez(out, x=x, **{k: v.numpy() for k, v in drawn.c.items()})
+    arrays = {"x": x, **{k: v.numpy() for k, v in drawn.c.items()}}
+    np.savez(out, **arrays)  # type: ignore[arg-type]
 
 
 def _write_grid(drawn: Drawn, out: Path) -> None:
@@ -80,7 +91,7 @@ def _write_grid(drawn: Drawn, out: Path) -> None:
 
     if drawn.x.dim() != 4:
         raise BadInput(f"samples of shape {tuple(drawn.x.shape[1:])} are no pictures: write them to an .npz")
-    save_png(drawn.x, out)
+    save_png(drawn.x, out, columns=drawn.columns)
 
 
 def describe_text(found: Mapping[str, Any]) -> str:

@@ -22,6 +22,19 @@ def unknown(what: str, name: object, valid: Iterable[object], shown: int = 12) -
     return BadInput(f"unknown {what} {str(name)!r}:{hint} Valid: {listed or 'none'}")
 
 
+def require_positive(**options: float | Iterable[float]) -> None:
+    """Raises BadInput for the first option that is not above 0, or holds such a number.
+
+    >>> require_positive(z_dim=16, hidden=(128, 0))
+    Traceback (most recent call last):
+    condgen.errors.BadInput: hidden is (128, 0); expected numbers above 0
+    """
+    for name, value in options.items():
+        numbers = list(value) if isinstance(value, Iterable) else [value]
+        if not all(v > 0 for v in numbers):
+            raise BadInput(f"{name} is {value!r}; expected {'numbers' if isinstance(value, Iterable) else 'a number'} above 0")
+
+
 def refuse_option(word: str, valid: Iterable[str]) -> NoReturn:
     """Raises BadInput for a word of a command line that is no valid option, naming the nearest."""
     if word.startswith("-"):

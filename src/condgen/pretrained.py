@@ -95,11 +95,13 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def build(config: Mapping[str, Any]) -> Model:
     """A model with fresh weights. Raises BadInput for a class, an option or a condition that does not exist."""
-    cls = models.find(config.get("model", ""))
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.get("options", {}).items()}
+    cls = models.find(str(config.get("model", "")))
     try:
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.get("options", {}).items()}
         return cls(shape=tuple(config["shape"]), schema=schema_from_json(config["schema"]), **options)
-    except (TypeError, KeyError) as error:
+    except BadInput:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:  # whatever nonsense builds
         raise BadInput(f"the config does not fit {config.get('model')}: {error}") from None
 
 
@@ -138,6 +140,8 @@ def _assemble(config: Mapping[str, Any], weights: dict[str, Tensor], rows: Value
     if model.schema:
         check_values(model.schema, rows)
         model.rows = {k: rows[k] for k in model.schema}
+        if len(counts := {len(v) for v in model.rows.values()}) > 1 or 0 in counts:
+            raise BadInput(f"the rows of {where} are {sorted(counts)} for different conditions; expected as many for each, at least one")
     return model.eval().requires_grad_(False)
 
 

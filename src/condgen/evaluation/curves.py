@@ -11,7 +11,7 @@ COLOURS = ("#2a8bb0", "#d9822b", "#4f9d5d", "#b0529b", "#8a7bd1", "#c0504d", "#7
 """Readable on white and on dark grey."""
 INK = "#010203"
 """Drawn in this colour, then replaced by the page's own."""
-STYLE = {
+STYLE: Any = {
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -20,6 +20,8 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "font.size": 9,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
     "svg.hashsalt": "condgen",  # the same drawing, the same file
 }
 
@@ -78,5 +80,6 @@ def _svg(figure: Any) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawing = buffer.getvalue()
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.DOTALL)
+    drawing = re.sub(r' xmlns(:xlink)?="[^"]*"', "", drawing[drawing.index("<svg") :])  # a page of HTML knows them
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     return drawing.replace(INK, "currentColor")

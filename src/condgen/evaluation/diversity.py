@@ -5,6 +5,7 @@ The mean distance |x - x'| of two samples of one condition, averaged over condit
 is perfectly consistent.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from condgen.evaluation.frechet import as_features
 from condgen.evaluation.neighbours import squared_distances
 
 
-def mean_distance(samples: Any, chunk: int = 256) -> float:
+def mean_distance(samples: Any, chunk: int = 1024) -> float:
     """Mean L2 distance of all pairs of different rows of (n, ...), in float64."""
     x = as_features(samples)
     x = x - x.mean(0)
@@ -34,7 +35,11 @@ def within(samples: Any, groups: Any) -> dict[int, float]:
 
 def diversity_ratio(fake: Any, fake_groups: Any, real: Any, real_groups: Any) -> float:
     """Diversity within a condition over that of real data, over the conditions that both have. Raises BadInput if there are none."""
-    ours, theirs = within(fake, fake_groups), within(real, real_groups)
+    return ratio(within(fake, fake_groups), within(real, real_groups))
+
+
+def ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    """`diversity_ratio` from what `within` found of both."""
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         raise BadInput("no condition has two samples and two real ones: the diversity within it cannot be compared")

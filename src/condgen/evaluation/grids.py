@@ -62,7 +62,7 @@ def class_grid(model: Any, columns: int = 10, seed: int = 0, label: str | None =
 
     Where the prior itself depends on the conditions, the same noise is drawn for every row.
     """
-    values = {k: v.to(model.device) for k, v in class_values(model, columns, label, most).items()}
+    values = class_values(model, columns, label, most)
     n = len(next(iter(values.values()))) if values else columns * columns
     if not any(isinstance(c, Label) for c in model.schema.values()):
         return model.sample(values, n=n, seed=seed).cpu()

@@ -95,7 +95,7 @@ class Judge:
         device = next(self.net.parameters()).device
         out = torch.cat([self.net(part.float().to(device))[name].cpu() for part in x.split(chunk)])
         condition = self.schema[name]
-        return out.argmax(1) if isinstance(condition, Label) else _unscaled(condition, out)
+        return _unscaled(condition, out) if isinstance(condition, Attributes) else out.argmax(1)
 
 
 def readable(schema: Schema) -> Schema:
@@ -170,7 +170,7 @@ def _step(net: JudgeNet, optimizer: torch.optim.Optimizer, x: Tensor, c: Values,
     if len(x) < 2:  # batch norm has no variance of one sample
         return
     out = net(x)
-    loss = sum(_loss(condition, out[name], c[name]) for name, condition in schema.items())
+    loss = torch.stack([_loss(condition, out[name], c[name]) for name, condition in schema.items()]).sum()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -178,13 +178,14 @@ def _step(net: JudgeNet, optimizer: torch.optim.Optimizer, x: Tensor, c: Values,
 
 def _loss(condition: Condition, out: Tensor, value: Tensor) -> Tensor:
     """Cross-entropy of a label; squared error of attributes on a scale from -1 to 1, those not known (NaN) left out."""
-    if isinstance(condition, Label):
+    if not isinstance(condition, Attributes):
         return nn.functional.cross_entropy(out, value)
     error = (out - _scaled(condition, value)).square()
     return torch.where(value.isnan(), 0.0, error).mean()
 
 
 def _outputs(condition: Condition) -> int:
+    assert isinstance(condition, Label | Attributes)
     return len(condition.names)
 
 

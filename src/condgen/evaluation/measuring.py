@@ -1,5 +1,6 @@
 """One evaluation at work: the samples, the real data and the judge that the metrics share, each made when first asked for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,6 +36,12 @@ class Measured:
     n: int
     provenance: str
     standard_error: float | None = None
+
+    @classmethod
+    def of(cls, three: Iterable[float], n: int, provenance: str) -> "Measured":
+        """Of value, ceiling and control, in this order."""
+        value, ceiling, control = three
+        return cls(value, ceiling, control, n, provenance)
 
     def to_json(self, reported: Any = None) -> dict[str, Any]:
         error = f"|s.e.={self.standard_error:.3g}" if self.standard_error is not None else ""
@@ -141,8 +148,8 @@ class Measuring:
 
     @cached_property
     def real(self) -> Batch:
-        """Test rows, at most SAMPLES[1], spread evenly."""
-        return self.test.batch(_spread(len(self.test), SAMPLES[1]))
+        """Test rows, at most SAMPLES[1]."""
+        return self.test.batch(_some(len(self.test), SAMPLES[1]))
 
     @property
     def real_conditions(self) -> Values:
@@ -151,13 +158,13 @@ class Measuring:
     @cached_property
     def stand_in(self) -> Batch:
         """Real training rows in the place of the samples, as many as these."""
-        return self.train.batch(_spread(len(self.train), self.n))
+        return self.train.batch(_some(len(self.train), self.n))
 
     def parzen_parts(self) -> tuple[Tensor, Tensor]:
         """Pictures in the samples' place, and validation pictures, from the first five and the last sixth of the training data."""
         cut = len(self.train) * 5 // 6
-        valid = cut + _spread(len(self.train) - cut, VALID)
-        return self.train.batch(_spread(cut, self.n)).x, self.train.batch(valid).x
+        valid = cut + _some(len(self.train) - cut, VALID)
+        return self.train.batch(_some(cut, self.n)).x, self.train.batch(valid).x
 
     @staticmethod
     def unit(x: Tensor) -> Tensor:
@@ -203,6 +210,6 @@ class Measuring:
         return f"{name}|{features}|n={self.n}{beside}|f64|v1"
 
 
-def _spread(n: int, most: int) -> Tensor:
-    """Rows of n, at most `most`, evenly spaced."""
-    return torch.arange(n) if n <= most else torch.arange(most) * n // most
+def _some(n: int, most: int) -> Tensor:
+    """Rows of n, at most `most`, drawn evenly, the same each time. Every so many-th would not do: MNIST has a period."""
+    return torch.arange(n) if n <= most else torch.randperm(n, generator=Generator().manual_seed(0))[:most].sort().values

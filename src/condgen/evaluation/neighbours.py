@@ -38,8 +38,6 @@ def neighbours(real: Any, fake: Any, k: int = 5, chunk: int = 256, real_radius: 
         BadInput: where a set has no k-th neighbour.
     """
     x, y = as_pair(real, fake)
-    if not 1 <= k < min(len(x), len(y)):
-        raise BadInput(f"k is {k}: expected 1 to {min(len(x), len(y)) - 1} for {len(x)} real and {len(y)} generated rows")
     centre = x.mean(0)
     radius = squared_radii(x, k, chunk) if real_radius is None else real_radius
     return _measured(x - centre, y - centre, radius, squared_radii(y, k, chunk), k, chunk)
@@ -64,8 +62,10 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def squared_radii(features: Any, k: int, chunk: int = 256) -> Tensor:
-    """Squared distance of each row of (n, d) to the k-th other row, float64 (n,)."""
+    """Squared distance of each row of (n, d) to the k-th other row, float64 (n,). Raises BadInput where there are too few."""
     x = as_features(features)
+    if not 1 <= k < len(x):
+        raise BadInput(f"k is {k}: expected 1 to {len(x) - 1} among {len(x)} rows")
     x = x - x.mean(0)
     return torch.cat([squared_distances(part, x).topk(k + 1, dim=1, largest=False).values[:, k] for part in x.split(chunk)])
 

@@ -5,6 +5,7 @@ Every metric is measured three times in the same way: on the model's samples (`v
 number depends on, as fields between bars: `frechet|judge-v1:3fa9c1|n=10000/10000|f64|v1|...`.
 """
 
+import logging
 import math
 import platform
 import time
@@ -12,13 +13,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from condgen.errors import BadInput, unknown
-from condgen.evaluation.diversity import diversity_ratio
+from condgen.evaluation.diversity import ratio, within
 from condgen.evaluation.frechet import frechet_of_features, kernel
 from condgen.evaluation.likelihood import binarised, elbo, nll_iwae, parzen
 from condgen.evaluation.measuring import K, Measured, Measuring
 from condgen.evaluation.reconstruction import latent_of, pca_error, reconstruction_errors
 from condgen.model import Model, Run, capabilities
+
+log = logging.getLogger("condgen")
 
 
 @dataclass(frozen=True)
@@ -52,45 +57,41 @@ class Metric:
 
 def _class_consistency(m: Measuring) -> Measured:
     about = f"{m.on_judge('class_consistency')}|label={m.label}|judge accuracy={m.judge_accuracy:.4f}|control=labels shuffled"
-    return Measured(*(c.overall for c in m.three_consistencies), len(m.samples), about)
+    return Measured.of((c.overall for c in m.three_consistencies), len(m.samples), about)
 
 
 def _class_consistency_worst(m: Measuring) -> Measured:
     value = m.three_consistencies[0]
     worst = min(value.by_class, key=lambda k: value.by_class[k])
     about = f"{m.on_judge('class_consistency_worst')}|label={m.label}|worst is {m.name_of(worst)!r}|control=labels shuffled"
-    return Measured(*(c.worst for c in m.three_consistencies), len(m.samples), about)
+    return Measured.of((c.worst for c in m.three_consistencies), len(m.samples), about)
 
 
 def _diversity(m: Measuring) -> Measured:
-    real, groups = m.real.x, m.groups(m.real.c, m.real.x)
-    ours, of = m.groups(m.asked, m.samples), "within " + m.label if m.label else "over all"
+    real, groups = m.real.x, m.groups(m.asked, m.samples)
+    of = f"within {m.label}" if m.label else "over all"
     about = f"diversity_ratio|pixels L2|{of}|n={len(m.samples)}/{len(real)}|f64|v1|control=one real picture a class repeated"
-    return Measured(
-        diversity_ratio(m.samples, ours, real, groups),
-        diversity_ratio(m.stand_in.x, m.groups(m.stand_in.c, m.stand_in.x), real, groups),
-        diversity_ratio(m.one_each(ours), ours, real, groups),
-        len(m.samples),
-        about,
-    )
+    beside = within(real, m.groups(m.real.c, real))
+    sets = ((m.samples, groups), (m.stand_in.x, m.groups(m.stand_in.c, m.stand_in.x)), (m.one_each(groups), groups))
+    return Measured.of((ratio(within(x, g), beside) for x, g in sets), len(m.samples), about)
 
 
 def _frechet(m: Measuring) -> Measured:
     found = [frechet_of_features(m.real_features, f) for f in m.three_features]
     clamped = max(f.clamped for f in found)
     about = m.on_judge("frechet", m.real_features) + (f"|clamped={clamped:.1e}" if clamped > 1e-6 else "") + "|control=untrained model"
-    return Measured(*(f.value for f in found), len(m.samples), about)
+    return Measured.of((f.value for f in found), len(m.samples), about)
 
 
 def _kernel(m: Measuring) -> Measured:
     found = [kernel(m.real_features, f) for f in m.three_features]
-    return Measured(*found, len(m.samples), m.on_judge("kernel", m.real_features) + "|cubic, unbiased, full set|control=untrained model")
+    return Measured.of(found, len(m.samples), m.on_judge("kernel", m.real_features) + "|cubic, unbiased, full set|control=untrained model")
 
 
 def _neighbour(name: str) -> Callable[[Measuring], Measured]:
     def measure(m: Measuring) -> Measured:
         about = m.on_judge(name, m.real_features) + f"|k={K}|control=untrained model"
-        return Measured(*(getattr(found, name) for found in m.three_neighbours), len(m.samples), about)
+        return Measured.of((getattr(found, name) for found in m.three_neighbours), len(m.samples), about)
 
     return measure
 
@@ -105,17 +106,16 @@ def _parzen(m: Measuring) -> Measured:
     return Measured(value.mean, ceiling.mean, control.mean, len(m.samples), about, value.standard_error)
 
 
-def _bound(name: str, of: Callable[..., Any], draws: int) -> Callable[[Measuring], Measured]:
+def _bound(name: str, of: Callable[..., Tensor], draws: int, most: int) -> Callable[[Measuring], Measured]:
     def measure(m: Measuring) -> Measured:
-        discrete = is_binary(m.model)
-        x = binarised(m.real.x, m.seed) if discrete else m.real.x
-        value = of(m.model, x, m.real_conditions, draws, m.seed)
-        few = min(len(x), 1000)
-        control = of(m.untrained, x[:few], {k: v[:few] for k, v in m.real_conditions.items()}, draws, m.seed)
-        kind = "dynamically binarised" if discrete else "densities of x in [-1,1]"
+        x, c = m.real.x[:most], {k: v[:most] for k, v in m.real_conditions.items()}
+        x = binarised(x, m.seed) if is_binary(m.model) else x
+        value = of(m.model, x, c, draws, m.seed)
+        few = max(1, len(x) // 10)
+        control = of(m.untrained, x[:few], {k: v[:few] for k, v in c.items()}, draws, m.seed)
+        kind = "dynamically binarised" if is_binary(m.model) else "densities of x in [-1,1]"
         about = f"{name}|k={draws}|{kind}|n={len(x)} test|nats|v1|ceiling=none|control=untrained model, n={few}"
-        error = float(value.std() / len(x) ** 0.5)
-        return Measured(float(value.mean()), None, float(control.mean()), len(x), about, error)
+        return Measured(float(value.mean()), None, float(control.mean()), len(x), about, float(value.std() / len(x) ** 0.5))
 
     return measure
 
@@ -146,8 +146,10 @@ METRICS: dict[str, Metric] = {
     "density": Metric(_neighbour("density"), "sample", "how densely real ones surround a sample"),
     "coverage": Metric(_neighbour("coverage"), "sample", "share of real ones with a sample in their neighbourhood"),
     "parzen": Metric(_parzen, "sample", "test log-likelihood under a Parzen window of samples, nats", pictures=True),
-    "elbo": Metric(_bound("elbo", elbo, 1), "log_weights", "lower bound of the test log-likelihood, nats"),
-    "nll_iwae": Metric(_bound("nll_iwae", nll_iwae, 100), "log_weights", "upper bound of -log-likelihood by 100 draws, nats", higher=False),
+    "elbo": Metric(_bound("elbo", elbo, 1, 10000), "log_weights", "lower bound of the test log-likelihood, nats"),
+    "nll_iwae": Metric(
+        _bound("nll_iwae", nll_iwae, 100, 2000), "log_weights", "upper bound of -log-likelihood by 100 draws, nats", higher=False
+    ),
     "reconstruction": Metric(_reconstruction, "encode", "squared error of decode(encode(x)), pixels in [0, 1]", higher=False),
 }
 
@@ -187,16 +189,18 @@ def evaluate(
         progress: called with the name of each metric before it is measured.
 
     Raises:
-        BadInput: for a metric that does not exist or does not fit the model, and for data that do not fit.
+        BadInput: for a metric that does not exist or does not fit the model, and for data that do not fit. A metric that nobody
+            asked for by name and that the data do not allow is left out, with a warning.
     """
     start = time.perf_counter()
-    names = chosen(model, metrics if metrics is not None else run.metrics)
+    asked = list(metrics if metrics is not None else run.metrics)
     context = Measuring(model, run, n=n, seed=seed, train=train, test=test)
     found = {}
-    for name in names:
+    for name in chosen(model, asked):
         if progress:
             progress(name)
-        found[name] = METRICS[name].measure(context).to_json(run.reported.get(name))
+        if measured := _measured(name, context, bool(asked)):
+            found[name] = measured.to_json(run.reported.get(name))
     return {
         "preset": run.name,
         "metrics": found,
@@ -205,6 +209,20 @@ def evaluate(
         "versions": versions(),
         "seed": seed,
     }
+
+
+def _measured(name: str, context: Measuring, asked: bool) -> Measured | None:
+    """A metric; None, with a warning, where the data do not allow it (too few rows, say) and nobody asked for it by name."""
+    metric = METRICS[name]
+    if metric.needs == "sample":
+        context.samples  # noqa: B018  samples that are not finite are refused in any case
+    try:
+        return metric.measure(context)
+    except BadInput as error:
+        if asked:
+            raise
+        log.warning("%s is not measured: %s", name, error)
+        return None
 
 
 def machine() -> str:

@@ -17,6 +17,14 @@ from condgen.evaluation.protocols import METRICS
 from condgen.model import Model, Run, capabilities
 
 COLUMNS = 10
+COLUMN_KEYS = ("value", "reported", "ceiling", "control", "n")
+HEADLINES = {
+    "class_consistency": "class consistency",
+    "elbo": "test ELBO",
+    "frechet": "Fréchet distance",
+    "reconstruction": "reconstruction error",
+}
+"""The metric that sums up an evaluation is the first of these that it has."""
 
 
 def show(value: Any) -> str:
@@ -28,18 +36,19 @@ def show(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, list | tuple):
-        return " ± ".join(show(v) for v in value)
+        return " ± ".join(f"{v:g}" for v in value)  # as the paper prints it
     if isinstance(value, str) or not math.isfinite(value):
         return str(value)
-    if value == int(value) and abs(value) < 1e6:
-        return str(int(value)) if abs(value) >= 10 or isinstance(value, int) else f"{value:.3f}"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3g}" if abs(value) < 0.01 else f"{value:.3f}"
+    if isinstance(value, int):
+        return str(value)
+    digits = next((d for least, d in ((100, 1), (10, 2), (0.01, 3)) if abs(value) >= least), None)
+    return f"{value:.3g}" if digits is None and value else f"{value:.{digits or 3}f}"
 
 
 def table(evaluation: Mapping[str, Any]) -> str:
     """Plain text: a line on class consistency, then every metric with what the paper reports, its ceiling and its control."""
     head = ("metric", "measured", "paper", "real data", "control", "n")
-    rows = [(name, *(show(m[k]) for k in ("value", "reported", "ceiling", "control")), str(m["n"])) for name, m in evaluation["metrics"].items()]
+    rows = [(name, *(show(m[k]) for k in COLUMN_KEYS)) for name, m in evaluation["metrics"].items()]
     widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
     lines = [headline(evaluation), ""] if headline(evaluation) else []
     for row in [head, *rows]:
@@ -50,16 +59,18 @@ def table(evaluation: Mapping[str, Any]) -> str:
 def headline(evaluation: Mapping[str, Any]) -> str:
     """The result in one sentence, "" where there is nothing to say it of."""
     metrics = evaluation["metrics"]
-    name = next((n for n in ("class_consistency", "elbo", "frechet", "reconstruction") if n in metrics), None)
+    name = next((n for n in HEADLINES if n in metrics), None)
     if name is None:
         return ""
     m = metrics[name]
-    about = {"class_consistency": "class consistency", "elbo": "test ELBO", "frechet": "Fréchet distance", "reconstruction": "reconstruction error"}
-    ceiling = f" (ceiling: {show(m['ceiling'])} with real data in the samples' place)" if m["ceiling"] is not None else ""
-    return f"{about[name]} {show(m['value'])}{ceiling if name != 'reconstruction' else ''}; control {show(m['control'])}, n = {m['n']}"
+    has_ceiling = m["ceiling"] is not None and name != "reconstruction"
+    ceiling = f" (ceiling {show(m['ceiling'])}: real data in the samples' place)" if has_ceiling else ""
+    return f"{HEADLINES[name]} {show(m['value'])}{ceiling}, control {show(m['control'])}, n = {m['n']}"
 
 
-def write_report(folder: str | Path, evaluation: Mapping[str, Any], model: Model, run: Run, metrics_jsonl: str | Path | None, real: Any) -> Path:
+def write_report(
+    folder: str | Path, evaluation: Mapping[str, Any], model: Model, run: Run, metrics_jsonl: str | Path | None, real: Any
+) -> Path:
     """Write `folder/report.html`, one file that needs nothing else.
 
     Args:
@@ -96,14 +107,21 @@ def _about(run: Run) -> str:
 
 
 def _cells(kind: str, cells: list[str], numbers_from: int = 1) -> str:
-    return "<tr>" + "".join(f'<{kind}{" class=n" if i >= numbers_from else ""}>{c}</{kind}>' for i, c in enumerate(cells)) + "</tr>"
+    return "<tr>" + "".join(f"<{kind}{' class=n' if i >= numbers_from else ''}>{c}</{kind}>" for i, c in enumerate(cells)) + "</tr>"
 
 
 def _table(evaluation: Mapping[str, Any]) -> str:
     head = _cells("th", ["metric", "measured", "paper", "real data", "control", "n"])
     rows = [_metric_row(name, m) for name, m in evaluation["metrics"].items()]
-    note = "↑ more is better, ↓ less is. <em>Real data</em> is the ceiling: real samples in the place of the model's. The <em>control</em> is known to be bad."
-    return f'<div class=wide><table>{head}{"".join(rows)}</table></div><p class=note>{note}</p>' if rows else "<p>Nothing can be measured of it.</p>"
+    return _wide([head, *rows]) + NOTE if rows else "<p>Nothing can be measured of it.</p>"
+
+
+def _wide(rows: list[str]) -> str:
+    return f"<div class=wide><table>{''.join(rows)}</table></div>"
+
+
+NOTE = """<p class=note>↑ more is better, ↓ less is. <em>Real data</em> is the ceiling: real samples in the place of the model's,
+marked in the bar. The <em>control</em> is known to be bad; the provenance names it.</p>"""
 
 
 def _metric_row(name: str, m: Mapping[str, Any]) -> str:
@@ -111,7 +129,8 @@ def _metric_row(name: str, m: Mapping[str, Any]) -> str:
     arrow, about = ("↑" if known.higher else "↓", known.about) if known else ("", "")
     label = f"<b>{html.escape(name)}</b> {arrow}<br><small>{html.escape(about)}</small>"
     bar = _bar(m) if known and known.higher and name in SHARES else ""
-    return _cells("td", [label, f"<b>{html.escape(show(m['value']))}</b>{bar}", *(html.escape(show(m[k])) for k in ("reported", "ceiling", "control", "n"))])
+    numbers = [html.escape(show(m[k])) for k in COLUMN_KEYS]
+    return _cells("td", [label, f"<b>{numbers[0]}</b>{bar}", *numbers[1:]])
 
 
 SHARES = ("class_consistency", "class_consistency_worst", "diversity_ratio", "precision", "recall", "coverage")
@@ -146,7 +165,7 @@ def _reconstructions(model: Model, real: Any) -> str:
     values = {name: some.c[name].to(model.device) for name in model.schema}
     with torch.no_grad():
         back = model.decode(model.encode(some.x.to(model.device), values), values).cpu()  # type: ignore[operator]
-    return f'<div class=pair>{_figure(back, "reconstructions")}{_figure(some.x, "real pictures, from the test split")}</div>'
+    return f"<div class=pair>{_figure(back, 'reconstructions')}{_figure(some.x, 'real pictures, from the test split')}</div>"
 
 
 def _real_beside(model: Model, real: Any, n: int) -> tuple[Tensor, list[str]]:
@@ -196,8 +215,8 @@ def read_history(file: str | Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _vocabulary(model: Model) -> str:
-    rows = [_cells("td", [f"<code>{html.escape(name)}</code>", type(c).__name__, html.escape(_range(c))], 9) for name, c in model.schema.items()]
-    return f"<div class=wide><table>{_cells('th', ['condition', 'kind', 'values'], 9)}{''.join(rows)}</table></div>" if rows else ""
+    rows = [_cells("td", [f"<code>{html.escape(k)}</code>", type(c).__name__, html.escape(_range(c))], 9) for k, c in model.schema.items()]
+    return _wide([_cells("th", ["condition", "kind", "values"], 9), *rows]) if rows else ""
 
 
 def _range(condition: Condition) -> str:
@@ -223,7 +242,8 @@ def _provenance(evaluation: Mapping[str, Any]) -> str:
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
-:root {{ color-scheme: light dark; --ground: #fbfbf9; --card: #ffffff; --ink: #1c1e21; --soft: #62676e; --line: #e3e4e0; --accent: #1f6f8b; }}
+:root {{ color-scheme: light dark; --ground: #fbfbf9; --card: #ffffff; --ink: #1c1e21; --soft: #62676e; --line: #e3e4e0;
+  --accent: #1f6f8b; }}
 @media (prefers-color-scheme: dark) {{
   :root {{ --ground: #15171a; --card: #1d2024; --ink: #e8e9ea; --soft: #9aa1a9; --line: #31363c; --accent: #63b5d1; }}
 }}
@@ -235,7 +255,8 @@ h1 {{ font-size: 1.7rem; margin: 0; letter-spacing: -.01em; }} h2 {{ font-size: 
 section {{ background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1.25rem 1.4rem; margin-top: 1.25rem; }}
 .wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; width: 100%; }}
 th {{ text-align: left; font-weight: 500; color: var(--soft); font-size: .86rem; }}
-td, th {{ padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }} tr:last-child td {{ border-bottom: 0; }}
+td, th {{ padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }}
+tr:last-child td {{ border-bottom: 0; }}
 .n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .bar {{ display: block; position: relative; height: 4px; margin-top: .3rem; min-width: 6rem; border-radius: 2px; background: var(--line); }}
 .bar i {{ display: block; height: 4px; border-radius: 2px; background: var(--accent); }}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from condgen.conditions import Values
 from condgen.data.store import Batch
+from condgen.errors import require_positive
 from condgen.model import Model, Optimizer, Run, Shape, Turn
 from condgen.networks.mlp import MLP
 from condgen.objectives.reconstruction import squared_error
@@ -30,6 +31,7 @@ class AE(Model):
 
     def __init__(self, shape: Shape, schema: object = None, z_dim: int = 32, hidden: tuple[int, ...] = (512, 256)):
         super().__init__(shape, {})
+        require_positive(z_dim=z_dim, hidden=hidden)
         self.z_dim = z_dim
         self.E = MLP(math.prod(shape), hidden, (z_dim,), {})
         self.G = MLP(z_dim, hidden[::-1], self.shape, {})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import BadInput, unknown
+from condgen.errors import BadInput, require_positive, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.models.gan import adversarial_turns, game_named, pair
 from condgen.networks.embed import SchemaEmbedding
@@ -54,6 +54,7 @@ class CGAN(Sampler):
         z_prior: str = "normal",
     ):
         super().__init__(shape, schema)
+        require_positive(z_dim=z_dim, width=width, lazy=lazy)
         if not schema:
             raise BadInput("cgan needs at least one condition; the data has none: use gan, or add labels")
         if nets not in ("auto", "mirza"):
@@ -62,6 +63,8 @@ class CGAN(Sampler):
             raise unknown("prior of z", z_prior, PRIORS)
         self.z_dim, self.game, self.z_prior = z_dim, game_named(game), z_prior
         self.penalties = {"r1": r1, "r2": r2, "gp": gp, "lazy": lazy}
+        self.G: nn.Module
+        self.D: nn.Module
         if nets == "mirza":
             self.G, self.D = MirzaGenerator(z_dim, schema, self.shape), MirzaDiscriminator(self.shape, schema)
         else:
@@ -152,9 +155,9 @@ PRESETS = {
     "cgan-mnist": Run(
         model="cgan.CGAN",
         data="mnist",
-        options={"lazy": 4},
-        optimizers={"*": _ADAM},
-        steps=8000,
+        options={"r1": 1.0, "lazy": 4},
+        optimizers={"*": Optimizer(lr=5e-4, betas=(0.0, 0.99), schedule="late")},
+        steps=6000,
         half_life_images=20000,
         source="equation (2), convolutional nets",
         reported={"parzen": (132, 1.8)},

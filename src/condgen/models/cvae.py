@@ -15,7 +15,7 @@ from torch import Tensor
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import BadInput
+from condgen.errors import BadInput, require_positive
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.models.vae import Likelihood, binary, floored, warmed
 from condgen.networks.mlp import MLP
@@ -51,6 +51,7 @@ class CVAE(Sampler):
         free_bits: float = 0.0,
     ):
         super().__init__(shape, schema)
+        require_positive(z_dim=z_dim, hidden=hidden, sigma_x=sigma_x)
         if not schema:
             raise BadInput("cvae needs at least one condition; the data has none: use vae, or add labels")
         self.z_dim, self.gsnn_alpha, self.warm_up, self.free_bits = z_dim, gsnn_alpha, warm_up, free_bits
@@ -60,8 +61,8 @@ class CVAE(Sampler):
         self.G = MLP(z_dim, hidden[::-1], self.shape, schema)
         self.P = MLP(0, (prior_hidden,), (2 * z_dim,), schema) if prior_hidden else None
         if self.P is not None:  # starts as N(0, I)
-            torch.nn.init.zeros_(self.P.layers[-1].weight)
-            torch.nn.init.zeros_(self.P.layers[-1].bias)
+            for p in self.P.layers[-1].parameters():
+                torch.nn.init.zeros_(p)
 
     def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
         x, c = binary(batch.x, self) if self.binarise else batch.x, batch.c

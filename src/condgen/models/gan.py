@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import unknown
+from condgen.errors import require_positive, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.networks.conv import ConvEncoder, ConvGenerator
 from condgen.networks.mlp import MLP
@@ -51,6 +51,7 @@ class GAN(Sampler):
         lazy: int = 1,
     ):
         super().__init__(shape, {})
+        require_positive(z_dim=z_dim, width=width, lazy=lazy)
         self.z_dim, self.game = z_dim, game_named(game)
         self.penalties = {"r1": r1, "r2": r2, "gp": gp, "lazy": lazy}
         self.G, self.D = pair(self.shape, {}, z_dim, width)
@@ -130,11 +131,11 @@ PRESETS = {
     "gan-mnist": Run(
         model="gan.GAN",
         data="mnist",
-        options={"r1": 0.2},
-        optimizers={"*": _ADAM},
-        steps=8000,
+        options={"r1": 1.0, "lazy": 4},
+        optimizers={"*": Optimizer(lr=5e-4, betas=(0.0, 0.99), schedule="late")},
+        steps=6000,
         half_life_images=20000,
-        source="Algorithm 1, convolutional",
+        source="Algorithm 1, convolutional nets",
         reported={"parzen": (225, 2)},
     ),
     "gan-mixture2d": Run(

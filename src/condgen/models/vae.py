@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import unknown
+from condgen.errors import require_positive, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.networks.mlp import MLP
 from condgen.objectives.divergences import kl_standard_normal
@@ -67,6 +67,7 @@ class VAE(Sampler):
         free_bits: float = 0.0,
     ):
         super().__init__(shape, {})
+        require_positive(z_dim=z_dim, hidden=hidden, sigma_x=sigma_x)
         self.z_dim, self.warm_up, self.free_bits = z_dim, warm_up, free_bits
         self.likelihood = Likelihood(likelihood, sigma_x)
         self.binarise = binarise and likelihood == "bernoulli"

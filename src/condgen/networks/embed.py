@@ -60,14 +60,17 @@ def _(condition: Picture, dim: int) -> nn.Module:
 class Centre(nn.Module):
     """[low, high] -> [-1, 1], for each entry."""
 
+    middle: Tensor
+    reach: Tensor
+
     def __init__(self, low: tuple[float, ...], high: tuple[float, ...]):
         super().__init__()
         lo, hi = torch.tensor(low), torch.tensor(high)
         self.register_buffer("middle", (lo + hi) / 2, persistent=False)
-        self.register_buffer("half", ((hi - lo) / 2).clamp(min=1e-6), persistent=False)
+        self.register_buffer("reach", ((hi - lo) / 2).clamp(min=1e-6), persistent=False)
 
     def forward(self, v: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        return (v - self.middle) / self.half
+        return (v - self.middle) / self.reach
 
 
 class Visible(nn.Module):

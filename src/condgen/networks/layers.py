@@ -1,5 +1,7 @@
 """Layers that more than one net uses."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -39,7 +41,7 @@ class ScaleShift(nn.Module):
 
     def __init__(self, channels: int, dim: int, groups: int = 8):
         super().__init__()
-        self.norm = nn.GroupNorm(min(groups, channels), channels, affine=False)
+        self.norm = nn.GroupNorm(math.gcd(groups, channels), channels, affine=False)
         self.affine = nn.Linear(dim, 2 * channels)
         nn.init.zeros_(self.affine.bias)
 

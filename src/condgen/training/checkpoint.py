@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from condgen.errors import BadInput
 
 log = logging.getLogger("condgen")
 KEEP = 2
-"""Whole checkpoints that stay after a newer one is written, the new one included."""
+"""Checkpoints that stay after a newer one is written, the new one included."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def write(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], st
     """
     final, draft = root / f"step-{step:06d}", root / f".draft-{step:06d}-{os.getpid()}"
     try:
+        shutil.rmtree(draft, ignore_errors=True)  # of a killed process that had the same number
         draft.mkdir(parents=True)
         for name, group in tensors.items():
             save_file({k: v.detach().contiguous().cpu() for k, v in group.items()}, draft / f"{name}.safetensors")
@@ -54,12 +56,14 @@ def write(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], st
         for f in draft.iterdir():
             f.chmod(0o644)  # safetensors writes 0600 whatever the umask
             flush(f)
+        flush(draft)
         _put_in_place(draft, final)
     except (OSError, SafetensorError) as error:
+        untouched = f"earlier checkpoints in {root} are untouched"
+        raise BadInput(f"the checkpoint of step {step} could not be written ({error}); {untouched}") from error
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        raise BadInput(f"the checkpoint of step {step} could not be written ({error}); earlier checkpoints in {root} are untouched") from error
-    for old in folders(root)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+    _prune(root, step)
     return final
 
 
@@ -72,9 +76,26 @@ def _put_in_place(draft: Path, final: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
+def _prune(root: Path, step: int) -> None:
+    """Keep the newest up to `step`, which was just written. What is newer was damaged, or the run would have gone on from it."""
+    older = [f for f in folders(root) if _number(f) <= step]
+    for doomed in {*folders(root)} - {*older[-KEEP:]}:
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def clean(root: Path) -> None:
+    """Remove what processes left that were killed while they wrote. Only for who alone may write here."""
+    for draft in root.glob(".draft-*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
 def folders(root: Path) -> list[Path]:
     """Checkpoint folders, oldest first."""
-    return sorted(root.glob("step-*"), key=lambda f: int(f.name[5:]) if f.name[5:].isdigit() else -1)
+    return sorted((f for f in root.glob("step-*") if re.fullmatch(r"step-\d{6,}", f.name)), key=_number)
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def newest(root: Path) -> Checkpoint | None:
@@ -85,19 +106,23 @@ def newest(root: Path) -> Checkpoint | None:
     """
     problems = []
     for folder in reversed(folders(root)):
-        if problem := damage(folder):
-            problems.append(f"{folder.name}: {problem}")
-            log.warning("checkpoint %s is damaged and passed over (%s)", folder.name, problem)
-        else:
-            return read(folder)
+        problem = damage(folder)
+        if problem is None:
+            try:
+                return read(folder)
+            except (SafetensorError, ValueError, OSError) as error:  # its sums are right: it was written so
+                problem = f"it is no checkpoint of condgen: {error}"
+        problems.append(f"{folder.name}: {problem}")
+        log.warning("checkpoint %s is damaged and passed over (%s)", folder.name, problem)
     if problems:
         raise BadInput(f"no whole checkpoint in {root}: " + "; ".join(problems))
     return None
 
 
 def read(folder: Path) -> Checkpoint:
-    """A checkpoint that `damage` found whole."""
-    tensors = {f.stem: load_file(f) for f in sorted(folder.glob("*.safetensors"))}
+    """A checkpoint that `damage` found whole: the files its manifest names, and no others."""
+    names = [Path(name) for name in json.loads((folder / "manifest.json").read_bytes())["files"]]
+    tensors = {name.stem: load_file(folder / name.name) for name in names if name.suffix == ".safetensors"}
     return Checkpoint(folder, tensors, json.loads((folder / "state.json").read_text()))
 
 
@@ -110,18 +135,22 @@ def damage(folder: Path) -> str | None:
             return "manifest.json does not match its own sum"
         if folder.name != f"step-{manifest['step']:06d}":
             return f"manifest.json belongs to step {manifest['step']}"
-        for name, expected in manifest["files"].items():
-            if not (folder / name).is_file():
-                return f"{name} is missing"
-            if (size := (folder / name).stat().st_size) != expected["bytes"]:
-                return f"{name} has {size} bytes instead of {expected['bytes']}"
-            if digest(folder / name) != expected["sha256"]:
-                return f"{name} does not match its SHA-256 sum"
     except FileNotFoundError:
         return "manifest.json is missing"
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         return f"manifest.json cannot be read ({type(error).__name__})"
-    return None
+    return next(filter(None, (_damage_of(folder / name, expected) for name, expected in manifest["files"].items())), None)
+
+
+def _damage_of(file: Path, expected: Mapping[str, Any]) -> str | None:
+    try:
+        if not file.is_file():
+            return f"{file.name} is missing"
+        if (size := file.stat().st_size) != expected["bytes"]:
+            return f"{file.name} has {size} bytes instead of {expected['bytes']}"
+        return None if digest(file) == expected["sha256"] else f"{file.name} does not match its SHA-256 sum"
+    except OSError as error:
+        return f"{file.name} cannot be read ({error.strerror})"
 
 
 def _manifest_text(content: Mapping[str, Any]) -> bytes:

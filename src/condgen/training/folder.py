@@ -1,7 +1,12 @@
-"""A run's folder: what was asked (run.json), what was measured (metrics.jsonl), what was drawn (samples/), where it stands (checkpoints/)."""
+"""A run's folder: what was asked (run.json), measured (metrics.jsonl) and drawn (samples/), and where it stands (checkpoints/)."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +14,12 @@ from condgen.conditions import schema_to_json
 from condgen.data.store import Dataset
 from condgen.errors import BadInput
 from condgen.model import Run
-from condgen.training.checkpoint import Checkpoint, atomic, newest
+from condgen.training.checkpoint import Checkpoint, atomic, clean, newest
 
 log = logging.getLogger("condgen")
-FREE = ("steps", "save_every", "sample_every", "log_every", "metrics", "reported", "source", "name")
-"""Fields of a run that may change between a stop and its resume; any other change would be a different run."""
+FREE = ("data", "steps", "save_every", "sample_every", "log_every", "metrics", "reported", "source", "name")
+"""Fields of a run that may change between a stop and its resume; any other change would be a different run.
+The data's name is free because its content decides."""
 
 
 class RunFolder:
@@ -28,54 +34,90 @@ class RunFolder:
         self.checkpoints = root / "checkpoints"
         self.identity = {"run": json.loads(json.dumps(run.to_json())), "data": data.fingerprint, "schema": schema_to_json(data.schema)}
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While this lasts no other training writes here; the system lets go when the process ends, however it ends.
+
+        Raises:
+            BadInput: where another holds it, or the folder cannot be made.
+        """
+        with self.writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._lock(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    def _lock(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                remedy = "wait for it, stop it, or train into another folder (--out)"
+                raise BadInput(f"another training is writing to {self.root}: {remedy}") from None
+            log.debug("%s cannot be locked: %s", self.root, error)  # some network disks have no locks
+
     def open(self, writer: bool) -> Checkpoint | None:
         """The checkpoint to go on from, or None for a new run. Only one process is the `writer`.
 
         Raises:
             BadInput: where the folder holds a different run, naming each difference.
         """
-        kept = self.root / "run.json"
-        if kept.exists():
-            self._refuse_changes(self._read(kept))
-        found = newest(self.checkpoints) if self.checkpoints.exists() else None
+        found = newest(self.checkpoints)
+        if found:
+            self._refuse_changes(found)
         if writer:
-            with atomic(kept) as draft:
-                draft.write_text(json.dumps(self.identity, indent=1))
-            self._cut_metrics(found.state["step"] if found else 0)
+            with self.writing():
+                clean(self.checkpoints)
+                for draft in (*self.root.glob(".run.json.*"), *self.root.glob(".metrics.jsonl.*")):
+                    draft.unlink(missing_ok=True)
+                with atomic(self.root / "run.json") as draft:
+                    draft.write_text(json.dumps(self.identity, indent=1))
+            self.cut_metrics(found.state["step"] if found else 0)
         return found
 
-    def _read(self, file: Path) -> dict[str, Any]:
+    def _refuse_changes(self, found: Checkpoint) -> None:
         try:
-            return json.loads(file.read_text())
-        except ValueError:
-            raise BadInput(f"{file} is not readable JSON; mend it, or train into another folder") from None
-
-    def _refuse_changes(self, before: dict[str, Any]) -> None:
-        old, new = before["run"], self.identity["run"]
+            old, data, schema = (found.state[k] for k in ("run", "data", "schema"))
+        except KeyError as error:
+            missing = f"{found.folder} does not say which run it belongs to ({error} is missing)"
+            raise BadInput(f"{missing}; train into another folder (--out)") from None
+        new = self.identity["run"]
         changes = [f"{k} was {old.get(k)!r}, is {new[k]!r}" for k in new if k not in FREE and old.get(k) != new[k]]
-        if before["schema"] != self.identity["schema"]:
-            changes.append(f"the schema was {_short(before['schema'])}, is {_short(self.identity['schema'])}")
-        if before["data"] != self.identity["data"]:
-            changes.append(f"the data set {new['data']!r} has changed (fingerprint {before['data'][:8]} is now {self.identity['data'][:8]})")
+        if schema != self.identity["schema"]:
+            changes.append(f"the schema was {_short(schema)}, is {_short(self.identity['schema'])}")
+        if data != self.identity["data"]:
+            changes.append(f"the data set was {old.get('data')!r} ({data[:8]}), is {new['data']!r} ({self.identity['data'][:8]})")
         if changes:
-            raise BadInput(f"{self.root} holds a different run: {'; '.join(changes)}. Train into another folder (--out), or undo the change.")
+            remedy = "Train into another folder (--out), or undo the change."
+            raise BadInput(f"{self.root} holds a different run: {'; '.join(changes)}. {remedy}")
 
-    def _cut_metrics(self, step: int) -> None:
-        """Forget what was measured after the checkpoint: it will be measured again."""
+    def cut_metrics(self, step: int) -> None:
+        """Forget what was measured after this step: it will be measured again."""
         file = self.root / "metrics.jsonl"
         if file.exists():
-            kept = [line for line in file.read_text().splitlines() if _step(line) <= step]
-            with atomic(file) as draft:
+            with self.writing(), atomic(file) as draft:
+                kept = [line for line in file.read_text(errors="replace").splitlines() if _step(line) <= step]
                 draft.write_text("".join(line + "\n" for line in kept))
 
     def measure(self, row: dict[str, Any]) -> None:
         """Append one object to metrics.jsonl."""
-        with (self.root / "metrics.jsonl").open("a") as f:
+        with self.writing(), (self.root / "metrics.jsonl").open("a") as f:
             f.write(json.dumps(row) + "\n")
 
     def samples(self, step: int) -> Path:
         (self.root / "samples").mkdir(exist_ok=True)
         return self.root / "samples" / f"step-{step:06d}.png"
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raises BadInput where the system refuses to write: a full disk, a folder that may not be changed."""
+        try:
+            yield
+        except OSError as error:
+            raise BadInput(f"{self.root} cannot be written ({error}); its checkpoints are untouched") from error
 
 
 def _step(line: str) -> float:
@@ -86,4 +128,4 @@ def _step(line: str) -> float:
 
 
 def _short(schema: dict[str, Any]) -> str:
-    return ", ".join(f"{k}: {v['kind']}" for k, v in schema.items()) or "empty"
+    return ", ".join(f"{k}: {' '.join(str(v) for v in c.values())}" for k, c in schema.items()) or "empty"

@@ -9,7 +9,6 @@ from torch import Tensor
 from condgen.data.store import Batch
 from condgen.training.state import State
 
-
 log = logging.getLogger("condgen")
 
 
@@ -19,10 +18,12 @@ class Diverged(RuntimeError):
 
 def check_losses(losses: Mapping[str, Tensor], state: State, batch: Batch) -> None:
     """Raises Diverged naming the term, and the first tensor that is not finite where it came from."""
-    for name, value in losses.items():
-        if not bool(torch.isfinite(value)):
-            source = first_bad(state, batch)
-            raise Diverged(f"{name} is {value.item()} at step {state.step}; " + (f"not finite: {source}" if source else "all weights and data are finite"))
+    if bool(torch.isfinite(torch.stack(list(losses.values()))).all()):  # one question to the device, however many terms
+        return
+    name, value = next((k, v) for k, v in losses.items() if not bool(torch.isfinite(v)))
+    source = first_bad(state, batch)
+    where = f"not finite: {source}" if source else "all weights and data are finite"
+    raise Diverged(f"{name} is {value.item()} at step {state.step}; {where}")
 
 
 def first_bad(state: State, batch: Batch | None = None) -> str | None:

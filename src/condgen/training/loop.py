@@ -4,13 +4,12 @@ Every step: gather a batch, seed the noise by (seed, step), let the model take i
 goes back to the caller after every step; leaving the `for` saves.
 """
 
+import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +19,15 @@ from torch import Tensor
 from condgen import models
 from condgen.data.store import Batch, Dataset
 from condgen.errors import BadInput
-from condgen.model import Model, Run, Samples, Turn
+from condgen.model import Model, Run, Samples
 from condgen.training import checkpoint, order
+from condgen.training.checkpoint import Checkpoint
 from condgen.training.folder import RunFolder
-from condgen.training.health import Balance, Diverged, check_losses, first_bad
+from condgen.training.health import Balance, Diverged, first_bad
 from condgen.training.preview import preview
+from condgen.training.processes import any_process, check_agreement, make_fabric
 from condgen.training.state import State, begin
+from condgen.training.turns import OutOfMemory, out_of_memory, take_turns
 
 log = logging.getLogger("condgen")
 ROWS = 1024
@@ -37,8 +39,8 @@ class Step:
     """One step that was done.
 
     Args:
-        step: counted from 1.
-        losses: "player/term" -> mean over the batch (this process's part), as tensors: `.item()` where a number is needed.
+        step: counted from 1. Where memory ran out, steps since the last save come again.
+        losses: "player/term" -> mean over the batch, as tensors: `.item()` where a number is needed.
         seconds: spent in training since the run's first start.
         images_per_second: over the last steps, over all processes.
         state: all that changes; `state.model` is the model itself.
@@ -62,24 +64,29 @@ def train(run: Run, model: Model, data: Dataset, out: Path | None = None, fabric
         fabric: by default one that suits the machine, or the `torchrun` that started this process.
 
     Yields:
-        A Step after each step. Leaving the loop early saves a checkpoint first.
+        A Step after each step. Leaving the loop early saves a checkpoint first; where one of several processes leaves, all do.
 
     Raises:
-        BadInput: for a run that cannot be, or an `out` that holds a different one.
+        BadInput: for a run that cannot be, an `out` that holds a different one or cannot be written, or too little memory.
         Diverged: at the first loss that is not finite.
     """
     run = replace(run, precision=precision(run, model))
-    fabric = fabric or make_fabric(run)
+    fabric = fabric or make_fabric(run.precision)
     fabric.launch()
     if len(data) == 0 or run.batch % fabric.world_size:
-        raise BadInput(f"{len(data)} samples, batch {run.batch}, {fabric.world_size} process(es): the batch must be a multiple of the processes")
+        shares = f"{len(data)} samples, batch {run.batch}, {fabric.world_size} process(es)"
+        raise BadInput(f"{shares}: the batch must be a multiple of the processes")
     state = _ready(run, model, data, fabric)
     folder = RunFolder(out, run, data) if out else None
-    if folder and (saved := folder.open(writer=fabric.is_global_zero)):
-        state.restore(saved)
-        log.info("resumed at step %d of %d", state.step, run.steps)
-    state.model.train()
-    yield from _steps(run, state, data, fabric, folder)
+    writes = folder is not None and fabric.is_global_zero
+    with folder.held() if folder and writes else contextlib.nullcontext():
+        if folder and (saved := folder.open(writer=writes)):
+            state.restore(saved)
+            done = "trained already" if state.step >= run.steps else "resumed"
+            log.info("%s: at step %d of %d", done, state.step, run.steps)
+        check_agreement(state.step, data.fingerprint if fabric.world_size > 1 else "", fabric)
+        state.model.train()
+        yield from _steps(run, state, data, fabric, folder if writes else None)
 
 
 def _ready(run: Run, model: Model, data: Dataset, fabric: Fabric) -> State:
@@ -88,56 +95,57 @@ def _ready(run: Run, model: Model, data: Dataset, fabric: Fabric) -> State:
     model.start(data.batch(order.permutation(len(data), run.seed, 0)[:10_000]))
     fabric.to_device(model)
     # On every device seen so far convolutions are faster with channels last; values do not change.
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.noise.rank, model.noise.world = fabric.global_rank, fabric.world_size
     return begin(model, run)
 
 
 def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFolder | None) -> Iterator[Step]:
-    balance, clock, saved_at = Balance(), Clock(run.batch), state.step
-    writes = folder is not None and fabric.is_global_zero
+    """The steps that are left. `folder` is given to the one process that writes."""
+    balance, clock, saved = Balance(), Clock(run.batch), snapshot(state)
     while state.step < run.steps:
-        with clock:
-            losses = one_step(run, state, data, fabric)
-        state.seconds += clock.last
-        done = Step(state.step, losses, state.seconds, clock.images_per_second, state)
-        if _due(state.step, run.log_every) or state.step == run.steps:
-            measured = {k: float(v) for k, v in losses.items()}
-            if (warning := balance.watch(measured)) and fabric.is_global_zero:
-                log.warning("%s", warning)
-            if writes:
-                rate = round(clock.images_per_second, 1)
-                folder.measure({"step": state.step, "seconds": round(state.seconds, 3), "images_per_second": rate, **measured})
-        if writes and (_due(state.step, run.save_every) or state.step == run.steps):
-            save(folder, state, run)
-            saved_at = state.step
-        if writes and _due(state.step, run.sample_every) and isinstance(state.model, Samples):
-            preview(state, data, folder.samples(state.step))
         try:
-            yield done
+            with clock:
+                losses = one_step(run, state, data, fabric)
+            short = False
+        except RuntimeError as error:
+            if not (isinstance(error, OutOfMemory) or (fabric.world_size == 1 and out_of_memory(error))):
+                raise
+            short = True  # the error is let go here, and all that its frames hold
+        if short:
+            go_back(run, state, saved, fabric, folder)
+            continue
+        state.seconds += clock.last
+        if _due(state.step, run.log_every) or state.step == run.steps:
+            report(state, losses, clock, balance, fabric, folder)
+        if _due(state.step, run.save_every) or state.step == run.steps:
+            saved = save(state, folder)
+        if folder and _due(state.step, run.sample_every) and isinstance(state.model, Samples):
+            with folder.writing():
+                preview(state, data, folder.samples(state.step))
+        try:
+            yield Step(state.step, losses, state.seconds, clock.images_per_second, state)
         except GeneratorExit:
-            if writes and saved_at != state.step:
-                save(folder, state, run)
+            try:
+                any_process(True, fabric)
+            finally:
+                if saved.state["step"] != state.step:
+                    save(state, folder)
             raise
+        if any_process(False, fabric):  # another process leaves, and so must all
+            if saved.state["step"] != state.step:
+                save(state, folder)
+            return
 
 
 def one_step(run: Run, state: State, data: Dataset, fabric: Fabric) -> dict[str, Tensor]:
-    """Every turn of one step. Where memory does not suffice, the batch is cut in halves whose gradients add up, and the step is done again."""
+    """Every turn of one step, on this process's part of its batch."""
     mine = np.split(order.rows(len(data), run.batch, run.seed, state.step), fabric.world_size)[fabric.global_rank]
     batch = data.batch(mine)
     batch = Batch(fabric.to_device(batch.x), {k: fabric.to_device(v) for k, v in batch.c.items()})
-    while True:
-        # After the batch is fetched: whatever fetching draws must not move the noise.
-        seed_noise(run, state, fabric)
-        try:
-            losses = turns(run, state, batch, fabric)
-            break
-        except RuntimeError as error:
-            if not out_of_memory(error) or 2 * state.micro > len(mine):
-                raise
-        state.micro *= 2
-        _free(state)
-        log.warning("out of memory: batches of %d are now cut in %d parts whose gradients add up; the effective batch is unchanged", run.batch, state.micro)
+    # After the batch is fetched: whatever fetching draws must not move the noise.
+    seed_noise(run, state, fabric)
+    losses = take_turns(run, state, batch, fabric)
     state.step += 1
     if state.ema:
         state.ema.update(run.batch, state.step * run.batch)
@@ -146,7 +154,8 @@ def one_step(run: Run, state: State, data: Dataset, fabric: Fabric) -> dict[str,
 
 def seed_noise(run: Run, state: State, fabric: Fabric) -> None:
     """Randomness is a function of (seed, step), and of the rank for what is drawn outside `model.noise`."""
-    torch.manual_seed(_mix(run.seed, state.step, fabric.global_rank))
+    # The rank counts from 1: SeedSequence pads with zeros, and (seed, step, 0) would be the very numbers of `model.noise`.
+    torch.manual_seed(_mix(run.seed, state.step, 1 + fabric.global_rank))
     state.model.noise.seed(_mix(run.seed, state.step))
 
 
@@ -154,86 +163,57 @@ def _mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def turns(run: Run, state: State, batch: Batch, fabric: Fabric) -> dict[str, Tensor]:
-    """The model's algorithm on one batch. Its parts take each turn one after the other, and the players move when all have."""
-    state.schedule(run)
-    pieces = cut(batch, state.micro)
-    parts = [(state.model.turns(piece, state.step), len(piece.x) / len(batch.x)) for piece in pieces]
-    losses: dict[str, Tensor] = {}
-    while True:
-        shares: list[dict[str, Tensor]] = []
-        players: list[str] = []
-        for i, (part, share) in enumerate(parts):
-            with fabric.autocast():
-                turn = next(part, None)
-            if turn is None:
-                return losses
-            players = list(turn)
-            if i == 0:
-                for player in players:
-                    state.optimizers[player].zero_grad()
-            shares.append(descend(turn, state, fabric, share))
-        means = {name: torch.stack([s[name] for s in shares]).sum() for name in shares[0]}
-        check_losses(means, state, batch)
-        losses |= means
-        for player in players:
-            average_over_processes(state.own[player], fabric)
-            if run.clip is not None:
-                torch.nn.utils.clip_grad_norm_(state.own[player], run.clip)
-        for player in players:
-            state.optimizers[player].step()
+def go_back(run: Run, state: State, saved: Checkpoint, fabric: Fabric, folder: RunFolder | None) -> None:
+    """Where memory does not suffice: to the last save, and on in parts half as large whose gradients add up.
 
+    Back to the save and not only to the step's beginning: a player that had its turn has moved, and to be able to undo
+    that at any step would cost a copy of all weights and moments at every step.
 
-def descend(turn: Turn, state: State, fabric: Fabric, share: float) -> dict[str, Tensor]:
-    """Each player's gradient of its own loss, in its own parameters; returns the terms' means, times `share`."""
-    means = {f"{player}/{term}": share * values.mean() for player, terms in turn.items() for term, values in terms.items()}
-    for i, player in enumerate(turn, 1):
-        loss = sum(v for name, v in means.items() if name.startswith(f"{player}/"))
-        fabric.backward(loss, inputs=state.own[player], retain_graph=i < len(turn))
-    return {name: v.detach() for name, v in means.items()}
-
-
-def cut(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in at most `parts` pieces of one size; the last may be smaller."""
-    if parts == 1:
-        return [batch]
-    size = -(-len(batch.x) // parts)
-    return [Batch(batch.x[i : i + size], {k: v[i : i + size] for k, v in batch.c.items()}) for i in range(0, len(batch.x), size)]
-
-
-def average_over_processes(params: list[torch.nn.Parameter], fabric: Fabric) -> None:
-    """Gradients become their mean over processes, in one flat message."""
-    if fabric.world_size == 1:
-        return
-    grads = [p.grad for p in params if p.grad is not None]
-    flat = fabric.all_reduce(torch.cat([g.flatten() for g in grads]), reduce_op="mean")
-    for g, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-        g.copy_(mean.view_as(g))
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _free(state: State) -> None:
+    Raises:
+        BadInput: where the parts were single samples already.
+    """
     for p in state.model.parameters():
         p.grad = None
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    mine = run.batch // fabric.world_size
+    if state.micro >= mine:
+        remedy = "take smaller pictures (--size), a smaller model, or another device"
+        raise BadInput(f"out of memory at step {state.step} with one sample at a time: {remedy}")
+    stopped, micro, seconds = state.step, min(2 * state.micro, mine), state.seconds
+    state.restore(saved)
+    state.micro, state.seconds = micro, seconds
+    sentence = "out of memory at step %d: batches of %d are now cut in %d parts whose gradients add up; the effective batch is unchanged"
+    log.warning(sentence + "; going on from step %d", stopped, mine, micro, state.step)
+    if folder:
+        folder.cut_metrics(state.step)
 
 
-def save(folder: RunFolder, state: State, run: Run) -> None:
-    """A checkpoint of this state. Raises Diverged rather than save what is not finite."""
+def report(state: State, losses: dict[str, Tensor], clock: "Clock", balance: Balance, fabric: Fabric, folder: RunFolder | None) -> None:
+    """A line of metrics.jsonl, and a sentence where the players are out of balance."""
+    measured = {k: float(v) for k, v in losses.items()}
+    if (warning := balance.watch(measured)) and fabric.is_global_zero:
+        log.warning("%s", warning)
+    if folder:
+        rate = round(clock.images_per_second, 1)
+        folder.measure({"step": state.step, "seconds": round(state.seconds, 3), "images_per_second": rate, **measured})
+
+
+def snapshot(state: State) -> Checkpoint:
+    """The state in the host's memory, in the form of a checkpoint."""
+    tensors = {name: {k: v.detach().to("cpu", copy=True) for k, v in group.items()} for name, group in state.tensors().items()}
+    return Checkpoint(Path("memory"), tensors, state.facts())
+
+
+def save(state: State, folder: RunFolder | None) -> Checkpoint:
+    """A snapshot of this state, written where there is a folder. Raises Diverged rather than save what is not finite."""
     if bad := first_bad(state):
         raise Diverged(f"{bad} is not finite after step {state.step}; the last good checkpoint is untouched")
-    checkpoint.write(folder.checkpoints, state.step, state.tensors(), state.facts() | {"config": models.config_of(state.model), "run": run.to_json()})
-
-
-def make_fabric(run: Run) -> Fabric:
-    """One process, or as many as `torchrun` started."""
-    local, world = (int(os.environ.get(k, "1")) for k in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    chosen: dict[str, Any] = {"strategy": "ddp", "num_nodes": world // local} if world > 1 else {}
-    return Fabric(accelerator="auto", devices=local, precision="bf16-mixed" if run.precision == "bf16" else "32-true", **chosen)
+    saved = snapshot(state)
+    if folder:
+        facts = saved.state | {"config": models.config_of(state.model)} | folder.identity
+        checkpoint.write(folder.checkpoints, state.step, saved.tensors, facts)
+    return saved
 
 
 def precision(run: Run, model: Model) -> str:

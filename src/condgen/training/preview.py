@@ -1,5 +1,6 @@
 """A grid of samples at conditions that stay the same over a run, drawn with the averaged weights."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -9,7 +10,9 @@ from condgen.conditions import Label, Values, say
 from condgen.data.store import Dataset
 from condgen.training.health import log_sameness
 from condgen.training.state import State
+from condgen.training.turns import out_of_memory
 
+log = logging.getLogger("condgen")
 COLUMNS = 8
 
 
@@ -20,6 +23,11 @@ def preview(state: State, data: Dataset, file: Path) -> None:
         state.ema.swap()
     try:
         x = state.model.sample(values, n=len(groups), seed=0)  # type: ignore[operator]
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        log.warning("no samples were drawn at step %d: out of memory; the training goes on", state.step)
+        return
     finally:
         if state.ema:
             state.ema.swap()

@@ -61,15 +61,22 @@ class State:
             if self.ema:
                 for k, v in self.ema.tensors.items():
                     v.copy_(saved.tensors["ema"][k])
-        except (RuntimeError, KeyError) as error:
+            self._restore_optimizers(saved.tensors["optimizers"])
+            self.model.rows = saved.tensors["rows"]
+            self.step, self.micro, self.seconds = (saved.state[k] for k in ("step", "micro", "seconds"))
+        except (RuntimeError, KeyError, IndexError, ValueError) as error:
             raise BadInput(f"checkpoint {saved.folder.name} does not fit this model: {error}") from None
-        for name, value in saved.tensors["optimizers"].items():
+
+    def _restore_optimizers(self, tensors: dict[str, Tensor]) -> None:
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
+        for name, value in tensors.items():
             player, i, key = name.rsplit(".", 2)
             p = self.own[player][int(i)]
-            # Moments take their weight's memory layout, as if they had never been away; a step count is a number.
-            self.optimizers[player].state[p][key] = torch.empty_like(p).copy_(value) if value.shape == p.shape else value.to(p.device)
-        self.model.rows = saved.tensors["rows"]
-        self.step, self.micro, self.seconds = (saved.state[k] for k in ("step", "micro", "seconds"))
+            # Moments take their weight's memory layout, as if they had never been away; a step count is a number. Always a copy:
+            # the optimiser will write into it, and what was saved must stay.
+            kept = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)
+            self.optimizers[player].state[p][key] = kept.detach().copy_(value)
 
     def schedule(self, run: Run) -> None:
         """Set each optimiser to the learning rate and momentum of this step."""
@@ -104,4 +111,3 @@ def make(o: Optimizer, params: list[nn.Parameter]) -> torch.optim.Optimizer:
 
 def parameters(nets: list[nn.Module]) -> list[nn.Parameter]:
     return [p for net in nets for p in net.parameters()]
-

@@ -1,0 +1,548 @@
+"""The contract, held by every model there is: a new file below `condgen.models` is tested here without a word being added.
+
+Every model meets every kind of data below, at a small size: options of a known name (`SMALL`) are shrunk where its constructor has
+them. `VARIANTS` adds what a model can be besides its defaults.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from condgen import models
+from condgen.api import build, chosen
+from condgen.conditions import Attributes, Box, Keypoints, Label, Picture, Schema, Text, Vector, say
+from condgen.data.store import Batch, Content, Dataset, to_bytes
+from condgen.errors import BadInput
+from condgen.model import Model, Optimizer, Run, capabilities
+from condgen.models import config_of, presets
+from condgen.objectives.games import GAMES
+from condgen.pretrained import WEIGHTS
+from condgen.pretrained import build as rebuild
+from condgen.training import loop
+
+LABEL: Schema = {"digit": Label(("zero", "one", "two"))}
+EVERYTHING: Schema = {
+    **LABEL,
+    "face": Attributes(("smile", "age"), (0.0, 18.0), (1.0, 90.0), (True, False)),
+    "look": Vector(3),
+    "caption": Text(12),
+    "box": Box(),
+    "pose": Keypoints(("hand", "foot")),
+    "map": Picture((1, 8, 8)),
+}
+DATA: dict[str, tuple[tuple[int, ...], Schema]] = {
+    "8px": ((1, 8, 8), LABEL),
+    "8px-everything": ((3, 8, 8), EVERYTHING),
+    "28px": ((1, 28, 28), LABEL),
+    "points": ((2,), LABEL),
+    "points-text": ((2,), {"caption": Text(12)}),
+}
+SMALL = {"z_dim": 4, "width": 8, "hidden": (16, 12), "prior_hidden": 6}
+POINTS = {"likelihood": "normal", "sigma_x": 0.5}
+"""What a model of points needs, where its constructor has it: a Bernoulli likelihood is for pictures."""
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "ae.AE": {"linear": {"hidden": ()}},
+    "vae.VAE": {"normal": {"likelihood": "normal"}, "grey": {"binarise": False}, "warm": {"warm_up": 2, "free_bits": 0.01}},
+    "cvae.CVAE": {"gsnn": {"gsnn_alpha": 0.5}, "fixed-prior": {"prior_hidden": 0}, "normal": {"likelihood": "normal"}},
+    "gan.GAN": {"r3gan": {"game": "relativistic", "r1": 0.1, "r2": 0.1}, "wgan-gp": {"game": "wasserstein", "gp": 10.0, "lazy": 2}},
+    "cgan.CGAN": {
+        "mirza": {"nets": "mirza", "z_prior": "uniform", "r1": 0.0},
+        "r3gan": {"game": "relativistic", "r1": 0.1, "r2": 0.1},
+        "wgan-gp": {"game": "wasserstein", "gp": 10.0, "lazy": 2},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on one kind of data."""
+
+    path: str
+    data: str
+    options: dict[str, Any] = field(default_factory=dict)
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, [self.path.partition(".")[0], self.data, self.variant]))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return DATA[self.data][0]
+
+    @property
+    def schema(self) -> Schema:
+        """All that the data knows; the model may read none of it."""
+        return DATA[self.data][1]
+
+    def build(self, schema: Schema | None = None, **options: Any) -> Model:
+        """The same weights each time."""
+        torch.manual_seed(0)
+        cls = models.find(self.path)
+        accepted = inspect.signature(cls.__init__).parameters
+        asked = {**SMALL, **(POINTS if len(self.shape) == 1 else {}), **self.options, **options}
+        return cls(self.shape, self.schema if schema is None else schema, **{k: v for k, v in asked.items() if k in accepted})
+
+    def trained(self) -> Model:
+        """After two steps: past the zeros that some layers start with."""
+        model = self.build()
+        model.rows = {k: self.batch(16).c[k] for k in model.schema}
+        model.start(self.batch(16))
+        for step in range(2):
+            play(model, self.batch(8), step, sgd(model, 1e-4))
+        return model.eval()
+
+    def batch(self, n: int, seed: int = 0) -> Batch:
+        g = torch.Generator().manual_seed(seed)
+        return Batch(2 * torch.rand(n, *self.shape, generator=g) - 1, {k: c.uniform(n, g) for k, c in self.schema.items()})
+
+    def dataset(self, n: int) -> Dataset:
+        """Samples with something in common that can be learnt: near 0.9 or -0.9, at the same places in each."""
+        batch = self.batch(n)
+        batch.x.mul_(0.1).add_(0.9 * batch.x[:1].sign())
+        columns = {k: to_bytes(v) if isinstance(self.schema[k], Picture) else v for k, v in batch.c.items()}
+        samples = to_bytes(batch.x) if len(self.shape) == 3 else batch.x.numpy().astype(np.float32)
+        return Dataset("toy", "train", Content(samples, columns, self.schema))
+
+
+def classes() -> list[str]:
+    """Every model of every file, as "file.Class"."""
+    found = []
+    for file in models.names():
+        module = import_module(f"condgen.models.{file}")
+        found += [models.path(v) for v in vars(module).values() if inspect.isclass(v) and issubclass(v, Model) and v.__module__ == module.__name__]
+    return found
+
+
+def cases() -> Iterator[Case]:
+    for path in classes():
+        yield from (Case(path, data) for data in DATA)
+        yield from (Case(path, "8px", options, variant) for variant, options in VARIANTS.get(path, {}).items())
+
+
+CASES = list(cases())
+SAMPLERS = [c for c in CASES if "sample" in capabilities(models.find(c.path))]
+ENCODERS = [c for c in CASES if {"encode", "decode"} <= set(capabilities(models.find(c.path)))]
+WEIGHERS = [c for c in CASES if "log_weights" in capabilities(models.find(c.path))]
+CONDITIONAL = [c for c in CASES if c.build().schema]
+BLIND = [c for c in CASES if not c.build().schema]
+ADVERSARIAL = [c for c in CASES if set(c.build().players()) != {"model"}]
+PLAYING = [p for p in classes() if "game" in inspect.signature(models.find(p).__init__).parameters]
+
+
+def every(cases: list[Case]) -> Any:
+    return pytest.mark.parametrize("case", cases, ids=str)
+
+
+def own(model: Model, player: str) -> list[torch.nn.Parameter]:
+    return [p for net in model.players()[player] for p in net.parameters()]
+
+
+def sgd(model: Model, lr: float) -> dict[str, torch.optim.Optimizer]:
+    """Plain SGD raises where a graph is descended after its parameters moved; a fused Adam would pass over it."""
+    return {player: torch.optim.SGD(own(model, player), lr=lr) for player in model.players()}
+
+
+def play(model: Model, batch: Batch, step: int, optimizers: dict[str, torch.optim.Optimizer], look: Any = None) -> dict[str, float]:
+    """One step as the loop does it; `look(player)` is called after each player's gradient, before anyone moves."""
+    model.train()
+    torch.manual_seed(step)  # of dropout
+    model.noise.seed(step)
+    losses: dict[str, float] = {}
+    for turn in model.turns(batch, step):
+        for player, terms in turn.items():
+            for term, values in terms.items():
+                assert values.shape == (len(batch.x),), f"{player}/{term} is no value per sample: {tuple(values.shape)}"
+            model.zero_grad(set_to_none=True)
+            loss = sum(values.mean() for values in terms.values())
+            loss.backward(inputs=own(model, player), retain_graph=len(turn) > 1)
+            losses |= {f"{player}/{term}": values.mean().item() for term, values in terms.items()}
+            if look:
+                look(player)
+        for player in turn:
+            optimizers[player].step()
+    return losses
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).detach().norm() / a.detach().norm())
+
+
+def latents(model: Model, batch: Batch) -> torch.Tensor:
+    """Latents to decode: of the prior, or where there is none, of these samples."""
+    model.noise.seed(0)
+    return model.prior(len(batch.x), batch.c) if hasattr(model, "prior") else model.encode(batch.x, batch.c)
+
+
+# --- what it is ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_holds_a_model_with_presets():
+    assert {p.partition(".")[0] for p in classes()} == set(models.names())
+    assert {run.model for run in presets().values()} == set(classes())
+
+
+@every(CASES)
+def test_a_model_is_built_again_from_its_config(case):
+    model = case.build()
+    config = json.loads(json.dumps(config_of(model)))
+    again = rebuild(config)
+    assert type(again) is type(model) and config_of(again) == config and again.schema == model.schema
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+@every(CASES)
+def test_the_same_seed_builds_the_same_weights(case):
+    one, two = case.build(), case.build()
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+@every(CASES)
+def test_every_parameter_has_one_player(case):
+    model = case.build()
+    played = [id(p) for player in model.players() for p in own(model, player)]
+    assert len(played) == len(set(played)) and set(played) == {id(p) for p in model.parameters()}
+
+
+@every(CASES)
+def test_it_can_do_something_that_tools_find(case):
+    assert capabilities(case.build())
+
+
+# --- saving -------------------------------------------------------------------------------------------------------------------
+
+
+@every(CASES)
+def test_what_was_saved_is_what_is_loaded(case, tmp_path):
+    model, batch = case.trained().requires_grad_(False), case.batch(3)  # frozen as what is loaded: PyTorch picks a GRU's kernel by it
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    assert type(again) is type(model) and not again.training and config_of(again) == config_of(model)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in again.state_dict().items())
+    assert {k: v.tolist() for k, v in again.rows.items()} == {k: v.tolist() for k, v in model.rows.items()}
+    with torch.no_grad():
+        if hasattr(model, "sample"):
+            assert torch.equal(again.sample(n=5, seed=1), model.sample(n=5, seed=1))
+        if hasattr(model, "encode"):
+            assert torch.equal(again.encode(batch.x, batch.c), model.encode(batch.x, batch.c))
+        z = latents(model, batch)
+        assert torch.equal(again.decode(z, batch.c), model.decode(z, batch.c))
+
+
+@every(CASES)
+def test_critics_do_not_leave_a_run(case, tmp_path):
+    model = case.build()
+    model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / WEIGHTS, framework="pt") as saved:
+        kept = {name.partition(".")[0] for name in saved.keys()}  # noqa: SIM118 (not a mapping)
+    assert kept and kept.isdisjoint(model.critics)
+    again = Model.from_pretrained(tmp_path)
+    assert not any(hasattr(again, critic) for critic in model.critics)
+    assert {n.partition(".")[0] for n, _ in model.named_parameters()} - kept <= set(model.critics)
+
+
+# --- drawing ------------------------------------------------------------------------------------------------------------------
+
+
+@every(SAMPLERS)
+def test_a_seed_decides_the_samples(case):
+    model = case.trained()
+    x = model.sample(n=6, seed=3)
+    assert x.shape == (6, *case.shape) and x.dtype == torch.float32 and x.isfinite().all() and not x.requires_grad
+    assert len(case.shape) == 1 or "normal" in model.options.values() or x.abs().max() <= 1
+    assert torch.equal(x, model.sample(n=6, seed=3))
+    model.train()
+    assert torch.equal(x, model.sample(n=6, seed=3)) and model.training, "drawing is in eval mode, and leaves the mode as it was"
+    assert not torch.equal(x, model.sample(n=6, seed=4)) and not torch.equal(model.sample(n=6), model.sample(n=6))
+    assert relative(x[:1].expand_as(x[1:]), x[1:]) > 1e-6, "the samples differ"
+
+
+@every(SAMPLERS)
+def test_samples_do_not_depend_on_the_chunk(case):
+    model = case.trained()
+    whole = model.sample(n=7, seed=3)
+    for chunk in (1, 3, 7):
+        assert torch.allclose(model.sample(n=7, seed=3, chunk=chunk), whole, atol=1e-5)
+
+
+@every(SAMPLERS)
+def test_drawing_does_not_move_the_noise_of_several_processes(case):
+    model = case.trained()
+    whole = model.sample(n=4, seed=3)
+    model.noise.rank, model.noise.world = 1, 2
+    assert torch.equal(model.sample(n=4, seed=3), whole) and (model.noise.rank, model.noise.world) == (1, 2)
+
+
+@every(CASES)
+def test_a_batch_is_its_singles(case):
+    model, batch = case.trained(), case.batch(5)
+    rows = [(batch.x[i : i + 1], {k: v[i : i + 1] for k, v in batch.c.items()}) for i in range(5)]
+    with torch.no_grad():
+        z = latents(model, batch)
+        whole = model.decode(z, batch.c)
+        assert torch.allclose(whole, torch.cat([model.decode(z[i : i + 1], c) for i, (_, c) in enumerate(rows)]), atol=1e-5)
+        if hasattr(model, "encode"):
+            assert torch.allclose(model.encode(batch.x, batch.c), torch.cat([model.encode(x, c) for x, c in rows]), atol=1e-5)
+
+
+@every(WEIGHERS)
+def test_weights_are_one_number_a_draw_and_a_sample(case):
+    model, batch = case.trained(), case.batch(5)
+    x = batch.x.sign() if getattr(model.likelihood, "kind", "") == "bernoulli" else batch.x
+    model.noise.seed(0)
+    with torch.no_grad():
+        w = model.log_weights(x, batch.c, 3)
+    assert w.shape == (3, 5) and w.isfinite().all() and not torch.equal(w[0], w[1])
+
+
+@pytest.mark.parametrize("n", [0, -1])
+@every(SAMPLERS)
+def test_nothing_is_not_drawn(case, n):
+    with pytest.raises(BadInput, match=f"cannot make {n} samples"):
+        case.build().sample(n=n)
+
+
+# --- conditions ---------------------------------------------------------------------------------------------------------------
+
+
+@every(CONDITIONAL)
+def test_each_condition_changes_the_output(case):
+    model, batch, other = case.trained(), case.batch(6, seed=1), case.batch(6, seed=2)
+    assert set(model.schema) == set(case.schema)
+    before = model.sample(batch.c, seed=0)
+    for name, c in case.schema.items():
+        changed = (batch.c[name] + 1) % 3 if isinstance(c, Label) else other.c[name]
+        assert relative(before, model.sample({**batch.c, name: changed}, seed=0)) > 1e-3, f"{name} is not read by the sampler"
+
+
+@every([c for c in CONDITIONAL if c in ENCODERS])
+def test_each_condition_changes_the_latent(case):
+    model, batch, other = case.trained(), case.batch(6, seed=1), case.batch(6, seed=2)
+    before = model.encode(batch.x, batch.c)
+    for name, c in case.schema.items():
+        changed = (batch.c[name] + 1) % 3 if isinstance(c, Label) else other.c[name]
+        assert relative(before, model.encode(batch.x, {**batch.c, name: changed})) > 1e-3, f"{name} is not read by the encoder"
+
+
+@every([c for c in CONDITIONAL if c in ADVERSARIAL])
+def test_each_condition_changes_the_critics(case):
+    """Else the game would be about pictures alone, and the condition could be forgotten."""
+    model, batch, other = case.build(), case.batch(6, seed=1), case.batch(6, seed=2)
+    model.eval()
+    for critic in (getattr(model, name) for name in model.critics):
+        before = critic(batch.x, batch.c)
+        for name, c in case.schema.items():
+            changed = (batch.c[name] + 1) % 3 if isinstance(c, Label) else other.c[name]
+            assert relative(before, critic(batch.x, {**batch.c, name: changed})) > 1e-4, f"{name} is not read by the critic"
+
+
+@every(BLIND)
+def test_a_model_without_conditions_does_not_see_them(case):
+    batch = case.batch(6)
+    with_c, without = (case.build() for _ in range(2))
+    one, two = (play(m, b, 0, sgd(m, 1e-3)) for m, b in ((with_c, batch), (without, Batch(batch.x, {}))))
+    assert one == two and all(torch.equal(a, b) for a, b in zip(with_c.parameters(), without.parameters(), strict=True))
+    if hasattr(with_c, "sample"):
+        with pytest.raises(BadInput, match=r"unknown condition .* Valid: none"):
+            with_c.sample({next(iter(case.schema)): 0})
+
+
+@every([c for c in CONDITIONAL if len(c.schema) > 2])
+def test_a_condition_that_a_run_leaves_out_is_not_read(case):
+    run = Run(case.path, "toy", options={k: v for k, v in SMALL.items() if k in inspect.signature(models.find(case.path).__init__).parameters})
+    run = replace(run, conditions=("look", "digit"))
+    model = build(run, case.dataset(8))
+    assert list(model.schema) == ["look", "digit"]
+    batch, other = case.batch(6), case.batch(6, seed=9)
+    z = latents(model, batch)
+    read = {k: batch.c[k] for k in run.conditions}
+    assert torch.equal(model.decode(z, {**other.c, **read}), model.decode(z, batch.c))
+    with pytest.raises(BadInput, match="unknown condition 'caption'"):
+        model.sample({"caption": "hello"})
+    with pytest.raises(BadInput, match="unknown condition of the data 'loook': did you mean 'look'"):
+        chosen(case.schema, ("loook",))
+
+
+@every([c for c in CONDITIONAL if "digit" in c.schema])
+def test_unknown_names_and_values_are_refused_with_the_valid_ones(case):
+    model = case.build()
+    with pytest.raises(BadInput, match=r"unknown condition 'digt': did you mean 'digit'\?"):
+        model.sample({"digt": "one"})
+    with pytest.raises(BadInput, match=r"unknown label 'oen': did you mean 'one'\? Valid: zero, one, two"):
+        model.sample({"digit": "oen"})
+    with pytest.raises(BadInput, match="row 0 holds index 3, valid are 0 to 2"):
+        model.sample({"digit": torch.tensor([3])})
+    if "face" in case.schema:
+        with pytest.raises(BadInput, match=r"unknown attribute 'smil': did you mean 'smile'\? Valid: smile, age"):
+            model.sample({"face": {"smil": 1}})
+        with pytest.raises(BadInput, match="'age' is 900; the data ranges from 18 to 90"):
+            model.sample({"age": 900})
+
+
+@every([c for c in CONDITIONAL if c.data == "8px-everything"])
+def test_words_and_tensors_ask_for_the_same(case):
+    model, c = case.trained(), case.batch(1).c
+    words = {name: say(condition, c[name][0]) for name, condition in case.schema.items()}
+    assert relative(model.sample(c, seed=0), model.sample(words, seed=0)) < 0.05  # `say` writes three digits
+    assert model.sample({"digit": ["one", "two"], "smile": 1}, seed=0).shape == (2, *case.shape)
+
+
+@pytest.mark.parametrize("path", sorted({c.path for c in CONDITIONAL}))
+def test_a_model_that_needs_a_condition_says_so(path):
+    with pytest.raises(BadInput, match="needs at least one condition"):
+        Case(path, "8px").build(schema={})
+
+
+# --- training -----------------------------------------------------------------------------------------------------------------
+
+
+@every(CASES)
+def test_gradients_reach_the_turns_player_and_no_other(case):
+    """Every parameter of the player gets a finite gradient in every turn, no other parameter gets any. Over three steps each is
+    different from zero at least once: at the first step a prior's hidden layer may rest, whose last layer starts at zero."""
+    model = case.build()
+    model.start(case.batch(16))
+    optimizers = sgd(model, 1e-4)
+    moved: dict[str, float] = {name: 0.0 for name, _ in model.named_parameters()}
+    turns: list[str] = []
+
+    def look(player: str) -> None:
+        turns.append(player)
+        mine = {id(p) for p in own(model, player)}
+        for name, p in model.named_parameters():
+            if id(p) in mine:
+                assert p.grad is not None and p.grad.isfinite().all(), f"{name} of {player}: {'no gradient' if p.grad is None else 'not finite'}"
+                moved[name] += p.grad.abs().sum().item()
+            else:
+                assert p.grad is None, f"the turn of {player} reached {name}"
+
+    for step in range(3):
+        play(model, case.batch(12, seed=step), step, optimizers, look)
+    assert set(turns) == set(model.players())
+    resting = {name for name, total in moved.items() if total == 0}
+    assert {n for n in resting if not is_free_offset(case, n)} == set()
+
+
+def is_free_offset(case: Case, name: str) -> bool:
+    """A game of differences D(x) - D(G(z)) does not see the offset of D: its last bias has no gradient."""
+    return case.options.get("game") in ("wasserstein", "relativistic") and name.startswith("D.") and name.endswith(("last.bias", "layers.6.bias"))
+
+
+@every(CASES)
+def test_a_turn_moves_its_player_alone(case):
+    model = case.build()
+    optimizers = sgd(model, 1e-3)
+    batch, before = case.batch(8), {k: v.clone() for k, v in model.state_dict().items()}
+    model.noise.seed(0)
+    turn = next(iter(model.turns(batch, 0)))
+    for player, terms in turn.items():
+        sum(v.mean() for v in terms.values()).backward(inputs=own(model, player), retain_graph=True)
+        optimizers[player].step()
+    moved = {k.partition(".")[0] for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    expected = {n.partition(".")[0] for n, p in model.named_parameters() if any(p is q for player in turn for q in own(model, player))}
+    assert moved and moved <= expected
+
+
+@every(CASES)
+def test_noise_decides_the_turns(case):
+    losses = [play(m, case.batch(8), 5, sgd(m, 1e-3)) for m in (case.build(), case.build())]
+    assert losses[0] == losses[1]
+
+
+@every(CASES)
+def test_half_precision_stays_finite(case):
+    run = Run(case.path, "toy", batch=8, steps=3, precision="bf16", log_every=0, optimizers={"*": Optimizer(lr=1e-3)}, half_life_images=16.0)
+    for last in loop.train(run, case.build(), case.dataset(16)):
+        assert all(v.isfinite() for v in last.losses.values())
+    state = last.state
+    assert all(v.isfinite().all() for v in [*state.model.state_dict().values(), *state.ema.tensors.values()])
+    assert all(p.dtype == torch.float32 for p in state.model.parameters()), "weights stay in full precision"
+
+
+@every([c for c in CASES if c not in ADVERSARIAL and c.variant != "warm"])
+def test_training_lowers_the_loss(case):
+    run = Run(case.path, "toy", batch=16, steps=30, precision="32", log_every=0, optimizers={"*": Optimizer(lr=1e-2, betas=(0.9, 0.999))})
+    totals = [sum(v.item() for v in step.losses.values()) for step in loop.train(run, case.build(), case.dataset(16))]
+    before, after = np.mean(totals[:3]), np.mean(totals[-3:])
+    assert after < before - 0.05 * abs(before), f"from {before:.3f} to {after:.3f}"
+
+
+@every(ADVERSARIAL)
+def test_training_moves_the_critic(case):
+    """D learns: against a G that stands still its own loss falls."""
+    model, batch = case.build(), case.dataset(16).batch(range(16))
+    optimizers = {player: torch.optim.Adam(own(model, player), lr=0.0 if player == "G" else 5e-3) for player in model.players()}
+    losses = [play(model, batch, step, optimizers)["D/game"] for step in range(12)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 1e-3
+
+
+# --- games --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("data", ["8px", "points"])
+@pytest.mark.parametrize("path", PLAYING)
+def test_every_game_can_be_played(path, data, game):
+    case = Case(path, data)
+    model = case.build(game=game)
+    for step in range(2):
+        losses = play(model, case.batch(8), step, sgd(model, 1e-3))
+        assert all(np.isfinite(v) for v in losses.values()) and {"D/game", "G/game"} <= losses.keys()
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gp"])
+@pytest.mark.parametrize("path", PLAYING)
+def test_penalties_are_added_to_the_critics_loss_alone(path, penalty):
+    case = Case(path, "8px")
+    off = {"r1": 0.0, "r2": 0.0, "gp": 0.0}
+    model = case.build(**{**off, penalty: 2.0})
+    losses = play(model, case.batch(8), 0, sgd(model, 1e-3))
+    assert set(losses) == {"D/game", "G/game", f"D/{penalty}"} and losses[f"D/{penalty}"] > 0
+    double = case.build(**{**off, penalty: 4.0})
+    assert play(double, case.batch(8), 0, sgd(double, 1e-3))[f"D/{penalty}"] == pytest.approx(2 * losses[f"D/{penalty}"], rel=1e-4)
+    without = case.build(**off)
+    assert set(play(without, case.batch(8), 0, sgd(without, 1e-3))) == {"D/game", "G/game"}
+
+
+@pytest.mark.parametrize("path", PLAYING)
+def test_lazy_penalties_come_seldom_and_strong(path):
+    case = Case(path, "8px")
+    model, eager = (case.build(r1=1.0, r2=0.0, gp=0.0, lazy=lazy) for lazy in (4, 1))
+    seldom = [play(model, case.batch(8), step, sgd(model, 0.0)) for step in range(5)]
+    assert ["D/r1" in losses for losses in seldom] == [True, False, False, False, True]
+    assert seldom[0]["D/r1"] == pytest.approx(4 * play(eager, case.batch(8), 0, sgd(eager, 0.0))["D/r1"], rel=1e-5)
+
+
+@pytest.mark.parametrize("path", PLAYING)
+def test_a_penalty_on_a_linear_critic_is_its_squared_slope(path):
+    """R1 = gamma / 2 |w|^2 of D(x) = w x, whatever the data."""
+    case = Case(path, "points")
+    model = case.build(r1=3.0)
+    w = torch.nn.Linear(2, 1)
+    model.D = torch.nn.Module()
+    model.D.w, model.D.forward = w, lambda x, c: w(x)
+    losses = play(model, case.batch(8), 0, sgd(model, 0.0))
+    assert losses["D/r1"] == pytest.approx(1.5 * w.weight.square().sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("path", PLAYING)
+@pytest.mark.parametrize("options, says", [({"game": "minmax"}, "did you mean 'minimax'"), ({"lazy": 0}, "lazy"), ({"lazy": -2}, "lazy")])
+def test_a_game_that_cannot_be_is_refused(path, options, says):
+    with pytest.raises(BadInput, match=says):
+        Case(path, "8px").build(**options)
+
+
+NONSENSE = {"z_dim": 0, "width": -1, "hidden": (16, 0), "sigma_x": 0.0, "likelihood": "nosuch", "nets": "nosuch", "z_prior": "nosuch"}
+
+
+@pytest.mark.parametrize("path, option", [(p, o) for p in classes() for o in NONSENSE if o in inspect.signature(models.find(p).__init__).parameters])
+def test_an_option_that_cannot_be_is_refused(path, option):
+    with pytest.raises(BadInput, match=option.replace("z_prior", "prior of z")):
+        Case(path, "8px").build(**{option: NONSENSE[option]})
