@@ -54,13 +54,14 @@ def plan(model: str, source: str, size: int | None = None) -> Run:
     cls = models.find(model)
     size = size or _size_for(source)
     loaded = data.load(source, size=size)
-    likeness = next((run for run in presets().values() if run.model == models.path(cls)), Run(models.path(cls), source))
+    likeness = _nearest_preset(models.path(cls), math.prod(loaded.shape)) or Run(models.path(cls), source)
     batch = min(likeness.batch, 2 ** int(math.log2(max(len(loaded), 1))))
     steps = 3000 if len(loaded) < 5000 else 8000
     return Run(
         model=models.path(cls),
         data=source,
         size=size,
+        options=likeness.options | _options_for(cls, loaded),
         optimizers=likeness.optimizers,
         batch=batch,
         steps=steps,
@@ -68,6 +69,25 @@ def plan(model: str, source: str, size: int | None = None) -> Run:
         name=f"{model.split('.')[0]}-{Path(source).stem}",
         source="defaults chosen from the data",
     )
+
+
+SAMPLE_NUMBERS = {"mixture2d": 2, "digits": 64, "mnist": 784}
+"""Numbers in a sample of the sets that presets train on."""
+
+
+def _nearest_preset(model: str, numbers: int) -> Run | None:
+    """The model's preset on samples of the most similar size."""
+    own = [run for run in presets().values() if run.model == model and run.data in SAMPLE_NUMBERS]
+    return min(own, key=lambda run: abs(math.log(SAMPLE_NUMBERS[run.data] / numbers)), default=None)
+
+
+def _options_for(cls: type[Model], loaded: "Dataset") -> dict[str, Any]:
+    """Of the options that the constructor has: a narrower net for few samples; a Bernoulli likelihood only where pictures are black and white."""
+    options: dict[str, Any] = {"width": 16 if len(loaded) < 500 else 32}
+    x = loaded.batch(torch.arange(min(200, len(loaded)))).x
+    binary = x.dim() == 4 and x.shape[1] == 1 and float((x.abs() > 0.8).float().mean()) > 0.6
+    options["likelihood"] = "bernoulli" if binary else "normal"
+    return {k: v for k, v in options.items() if k in inspect.signature(cls.__init__).parameters}
 
 
 def _size_for(source: str) -> int | None:
@@ -204,13 +224,12 @@ def evaluate(name: str | os.PathLike[str], metrics: tuple[str, ...] = (), n: int
     if "run" not in facts:
         raise BadInput(f"{root} does not say what it was trained on: it cannot be evaluated")
     run = Run.from_json(facts["run"])
-    train_set, test_set = dataset(run), dataset(run, "test")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    result = measure(model, run, metrics=metrics or None, n=n, seed=seed, train=train_set, test=test_set)
+    result = measure(model, run, metrics=metrics or None, n=n, seed=seed)
     result["training_seconds"] = round(facts.get("seconds", float("nan")), 1) if "seconds" in facts else None
     with atomic(root / "evaluation.json") as draft:
         draft.write_text(json.dumps(result, indent=1))
-    write_report(root, result, model, run, root / "metrics.jsonl", test_set)
+    write_report(root, result, model, run, root / "metrics.jsonl", dataset(run, "test"))
     if (root / pretrained.CONFIG).exists():
         model.save_pretrained(root, facts | {"evaluation": result})
     return result

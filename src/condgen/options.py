@@ -53,7 +53,8 @@ def _start(target: str, flags: argparse.Namespace) -> Run:
         raise BadInput(f"{target} is a model: give it data with --data PATH, or train a preset: {', '.join(k for k in known if k.startswith(target))}")
     run = api.plan(target, flags.data, flags.size)
     size = f"{run.size} px" if run.size else "the data's own size"
-    api.log.info("chosen from the data: %s, batch %d, %d steps (each can be overridden)", size, run.batch, run.steps)
+    options = ", ".join(f"{k} {v}" for k, v in run.options.items())
+    api.log.info("chosen from the data: %s, batch %d, %d steps, %s (each can be overridden)", size, run.batch, run.steps, options)
     return run
 
 
