@@ -72,7 +72,17 @@ def device() -> str:
 
 def measure(batch: int, data: str, precision: str) -> dict[str, float]:
     size = {"size": 32} if data == "mnist" else {}
-    run = replace(api.preset("cgan-mnist"), data=data, batch=batch, steps=10**9, precision=precision, save_every=0, sample_every=0, log_every=0, **size)
+    run = replace(
+        api.preset("cgan-mnist"),
+        data=data,
+        batch=batch,
+        steps=10**9,
+        precision=precision,
+        save_every=0,
+        sample_every=0,
+        log_every=0,
+        **size,
+    )
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     operations, taken = step_rate(run)
     rates = {"matrix product": matrix_rate(dtype, 8192 if device() == "cuda" else 2048), "convolution": convolution_rate(dtype, batch)}
@@ -94,7 +104,13 @@ def main() -> None:
     given = parser.parse_args()
     precisions = ["bf16", "32"] if loop.fast_bf16() else ["32"]
     found = {p: measure(given.batch, given.data, p) for p in precisions}
-    result = {"benchmark": "limits", "run": f"cgan, {given.data}, batch {given.batch}", "by_precision": found, "machine": machine(), "versions": versions()}
+    result = {
+        "benchmark": "limits",
+        "run": f"cgan, {given.data}, batch {given.batch}",
+        "by_precision": found,
+        "machine": machine(),
+        "versions": versions(),
+    }
     print(json.dumps(result, indent=1))
     if given.out:
         given.out.write_text(json.dumps(result, indent=1) + "\n")

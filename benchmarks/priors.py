@@ -12,7 +12,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-
 from condgen import api
 from condgen.evaluation.protocols import evaluate, machine, versions
 from condgen.model import Run, Sampler

@@ -91,7 +91,9 @@ def plain(run: Run, folder: Path, labels: torch.Tensor, workers: int) -> Iterato
     model.to(device)
     G, D = model.G, model.D
     optim_g, optim_d = (torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.0, 0.99)) for net in (G, D))
-    loader = endless(DataLoader(PNGs(folder, labels), run.batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0))
+    loader = endless(
+        DataLoader(PNGs(folder, labels), run.batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0)
+    )
     r1, lazy = (run.options.get(k, default) for k, default in (("r1", 0.2), ("lazy", model.penalties["lazy"])))
     count = iter(range(1 << 60))
 
@@ -181,7 +183,13 @@ def main() -> None:
         chosen = replace(run, precision=wanted)
         resolved = loop.precision(chosen, _model(chosen))
         found[resolved] = compare(replace(chosen, precision=resolved), given.blocks, given.steps)
-    result = {"benchmark": "train_step", "run": f"cgan, {given.data}, batch 128", "by_precision": found, "machine": machine(), "versions": versions()}
+    result = {
+        "benchmark": "train_step",
+        "run": f"cgan, {given.data}, batch 128",
+        "by_precision": found,
+        "machine": machine(),
+        "versions": versions(),
+    }
     print(json.dumps(result, indent=1))
     if given.out:
         given.out.write_text(json.dumps(result, indent=1) + "\n")

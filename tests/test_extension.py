@@ -75,7 +75,9 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     y, x = np.mgrid[-3.5:4.5, -3.5:4.5]
     off = np.abs(x * np.sin(np.deg2rad(angle))[:, None, None] - y * np.cos(np.deg2rad(angle))[:, None, None])
     kinds_of = np.array(["line", "dash"])[np.arange(40) % 2]
-    np.savez(path, x=(255 * np.exp(-off)).astype(np.uint8), angle=angle, kind=kinds_of, split=np.array(["train", "train", "train", "test"] * 10))
+    np.savez(
+        path, x=(255 * np.exp(-off)).astype(np.uint8), angle=angle, kind=kinds_of, split=np.array(["train", "train", "train", "test"] * 10)
+    )
     path.with_suffix(".schema.json").write_text(json.dumps(schema_to_json(SCHEMA)))
     return path
 
@@ -174,7 +176,8 @@ class ClassGaussian(Sampler):
         return (self.mean(c[self.name]) + (self.log_var / 2).exp() * z).clamp(-1, 1).unflatten(1, self.shape)
 
 
-PRESETS = {"bell-digits": Run("bell.ClassGaussian", "digits", optimizers={"*": Optimizer(lr=0.1)}, steps=30, precision="32", source="a test")}
+_ADAM = Optimizer(lr=0.1)
+PRESETS = {"bell-digits": Run("bell.ClassGaussian", "digits", optimizers={"*": _ADAM}, steps=30, precision="32", source="a test")}
 '''
 
 

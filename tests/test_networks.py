@@ -129,7 +129,7 @@ def test_a_kind_without_embedding_says_where_to_add_one():
         def uniform(self, n, generator=None):
             return torch.rand(n, 2, generator=generator)
 
-    with pytest.raises(TypeError, match="kind Scent: add one with @embed.register"):
+    with pytest.raises(TypeError, match=r"kind Scent: add one with @embed\.register"):
         embed(Scent(), 4)
 
 
@@ -190,7 +190,9 @@ def test_what_is_too_small_for_a_convolution_is_refused(shape):
             net()
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (1, 48, 48), (3, 64, 64), (3, 16, 24), (1, 4, 4), (1, 9, 14)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (1, 48, 48), (3, 64, 64), (3, 16, 24), (1, 4, 4), (1, 9, 14)], ids=str
+)
 def test_convolutional_nets_fit_every_size(shape):
     G, D = ConvGenerator(5, DIGITS, shape, width=4, embed_dim=3), ConvEncoder(shape, DIGITS, 2, width=4, embed_dim=3)
     c = {"digit": torch.tensor([3, 8])}

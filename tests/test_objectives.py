@@ -7,8 +7,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
+from condgen.conditions import Vector
+from condgen.data.store import Batch
+from condgen.models.cvae import CVAE
+from condgen.models.vae import VAE, floored, warmed
 from condgen.objectives.divergences import kl_normal, kl_standard_normal
 from condgen.objectives.games import GAMES
 from condgen.objectives.penalties import between, squared_gradient, unit_gradient
@@ -94,10 +99,10 @@ def test_an_even_game_costs_ln_2_a_term():
     assert GAMES["relativistic"].d(even, even).item() == pytest.approx(math.log(2))
 
 
-def test_shapes_are_checked_here():
-    with pytest.raises(Exception, match="fake|real"):
+def test_shapes_are_checked_under_test():
+    with pytest.raises(TypeCheckError, match="hinge_d"):
         GAMES["hinge"].d(torch.zeros(3), torch.zeros(4))
-    with pytest.raises(Exception, match="output|x"):
+    with pytest.raises(TypeCheckError, match="squared_gradient"):
         squared_gradient(torch.zeros(3, 1), torch.zeros(3, 2, requires_grad=True))
 
 
@@ -224,3 +229,81 @@ def test_the_likelihoods_are_normalised():
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
     density = (-normal_nll(torch.full_like(x, 0.3), x, 0.6)).exp()
     assert torch.trapezoid(density, x[:, 0]).item() == pytest.approx(1)
+
+
+# --- the bounds that VAE and CVAE put together from these -------------------------------------------------------------------------
+
+
+def bounded(model, x, c, seed=0):
+    """(ELBO by `turns`, its terms), with the noise of this seed."""
+    model.noise.seed(seed)
+    (turn,) = list(model.turns(Batch(x, c), 0))
+    return -sum(turn["model"].values()), turn["model"]
+
+
+def vae(**options):
+    torch.manual_seed(0)
+    return VAE((3,), {}, z_dim=2, hidden=(7,), **options), {}
+
+
+def cvae(**options):
+    torch.manual_seed(0)
+    model = CVAE((3,), {"look": Vector(2)}, z_dim=2, hidden=(7,), prior_hidden=5, **options)
+    for p in model.P.parameters():  # away from N(0, I)
+        torch.nn.init.normal_(p, std=0.5)
+    return model, {"look": torch.randn(6, 2)}
+
+
+@pytest.mark.parametrize("made", [vae, cvae])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
+def test_the_elbo_is_that_of_torch_distributions(made, likelihood):
+    model, c = made(likelihood=likelihood, sigma_x=0.7, binarise=False)
+    x = torch.rand(6, 3) * 2 - 1 if likelihood == "normal" else torch.randint(0, 2, (6, 3)) * 2.0 - 1
+    found, _ = bounded(model, x, c)
+
+    mean, log_var = model.E(x, c).chunk(2, 1)
+    q = Normal(mean, (log_var / 2).exp())
+    mean_p, log_var_p = model.P(torch.zeros(6, 0), c).chunk(2, 1) if c else (torch.zeros(1), torch.zeros(1))
+    p = Normal(mean_p, (log_var_p / 2).exp())
+    z = mean + q.stddev * torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    raw = model.G(z, c)
+    of_x = Normal(raw, 0.7).log_prob(x) if likelihood == "normal" else Bernoulli(logits=raw).log_prob((x + 1) / 2)
+    assert torch.allclose(found, of_x.sum(1) - kl_divergence(q, p).sum(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("made", [vae, cvae])
+def test_weights_of_many_draws_have_the_elbo_as_their_mean_and_a_higher_bound(made):
+    """Two ways to one number: the closed form of the KL in `turns`, and densities of z in `log_weights`."""
+    model, c = made(likelihood="normal", sigma_x=0.7)
+    x = torch.rand(6, 3) * 2 - 1
+    model.noise.seed(1)
+    with torch.no_grad():
+        w = model.log_weights(x, c, 4000)
+        by_turns = torch.stack([bounded(model, x, c, seed)[0] for seed in range(1500)])
+    error = (w.var(0) / 4000 + by_turns.var(0) / 1500).sqrt()
+    assert ((w.mean(0) - by_turns.mean(0)).abs() < 5 * error).all()
+    assert (torch.logsumexp(w, 0) - math.log(4000) > w.mean(0)).all()
+
+
+def test_the_gsnn_mix_weighs_its_two_parts():
+    plain, mixed = (cvae(likelihood="normal", gsnn_alpha=alpha) for alpha in (1.0, 0.25))
+    x = torch.rand(6, 3) * 2 - 1
+    of_plain, of_mixed = bounded(plain[0], x, mixed[1])[1], bounded(mixed[0], x, mixed[1])[1]
+    assert set(of_plain) == {"reconstruction", "kl"} and set(of_mixed) == {"reconstruction", "kl", "gsnn"}
+    for term in of_plain:
+        assert torch.allclose(of_mixed[term], 0.25 * of_plain[term])
+    model, c = mixed
+    mean, log_var = model.P(torch.zeros(6, 0), c).chunk(2, 1)
+    generator = torch.Generator().manual_seed(0)
+    _, noise = (torch.randn(6, 2, generator=generator) for _ in range(2))  # the second draw of the turn
+    drawn = model.G(mean + (log_var / 2).exp() * noise, c)
+    assert torch.allclose(of_mixed["gsnn"], -0.75 * Normal(drawn, 0.1).log_prob(x).sum(1), rtol=1e-4)
+
+
+def test_the_kl_warms_up_and_free_bits_are_free():
+    assert [warmed(step, 4) for step in (0, 1, 4, 9)] == [0, 0.25, 1, 1] and warmed(0, 0) == 1
+    kl = torch.tensor([[0.1, 2.0], [0.3, 4.0]], requires_grad=True)
+    assert torch.equal(floored(kl, 0.0), kl.sum(1))
+    paid = floored(kl, 0.5)
+    assert torch.allclose(paid, torch.tensor([2.5, 4.5])), "the first dimension, 0.2 on average, costs 0.5"
+    assert torch.autograd.grad(paid.sum(), kl)[0].tolist() == [[0, 1], [0, 1]]

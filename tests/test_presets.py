@@ -150,18 +150,46 @@ def test_a_run_that_cannot_be_is_refused_before_its_first_step(changes, says):
         next(condgen.train(replace(run, **changes)))
 
 
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "points.npz"
+    np.savez(path, x=np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32), label=np.arange(30) % 3)
+    return path
+
+
 @pytest.mark.parametrize("model", models.names())
-def test_a_run_is_planned_for_a_persons_own_data(model, tiny):
-    run = plan(model, str(tiny))
-    assert run.model == models.path(models.find(model)) and run.data == str(tiny) and run.size is None
-    assert run.batch <= 30 and run.steps == 3000 and run.options == {}
+@pytest.mark.parametrize("source", ["tiny", "points"])
+def test_a_run_is_planned_for_a_persons_own_data(model, source, request):
+    path = str(request.getfixturevalue(source))
+    run = plan(model, path)
+    assert run.model == models.path(models.find(model)) and run.data == path and run.size is None and run.steps > 0
+    assert run.batch <= len(condgen.api.dataset(run)) and run.options.keys() <= parameters(run).keys()
+    (step,) = condgen.train(replace(run, steps=1))
+    assert all(v.isfinite() for v in step.losses.values())
+
+
+def test_a_plan_needs_a_model_and_data_that_are_there(tiny):
     with pytest.raises(BadInput, match="unknown model 'gam': did you mean 'gan'"):
         plan("gam", str(tiny))
+    with pytest.raises(BadInput, match=r"nowhere\.npz"):
+        plan("gan", "nowhere.npz")
 
 
 def test_registries_refuse_what_is_no_file_of_theirs():
-    for name in ("", "..cgan", "cgan.", "cgan.Model", "cgan.Sampler", "cgan.nn", "cgan.CGAN.decode", "os.system", "../cgan", "__init__.Model", "CGAN"):
+    for name in (
+        "",
+        "..cgan",
+        "cgan.",
+        "cgan.Model",
+        "cgan.Sampler",
+        "cgan.nn",
+        "cgan.CGAN.decode",
+        "os.system",
+        "../cgan",
+        "__init__.Model",
+        "CGAN",
+    ):
         with pytest.raises(BadInput, match="unknown model"):
             models.find(name)
-    with pytest.raises(BadInput, match="Model is defined in condgen.model"):
+    with pytest.raises(BadInput, match=r"Model is defined in condgen\.model"):
         models.path(condgen.Model)

@@ -1,4 +1,4 @@
-"""What leaves a run comes back the same or not at all: the model card works as written, and what is damaged or foreign is refused in words."""
+"""What leaves a run comes back the same or not at all: the card works as written, what is damaged or foreign is refused in words."""
 
 import json
 import re
@@ -25,7 +25,12 @@ SCHEMA = {"digit": Label(("zero", "one", "two")), "face": Attributes(("smile", "
 FILES = {"config.json", "model.safetensors", "rows.safetensors", "README.md"}
 SECTIONS = ["What can be asked", "Use", "Training", "Evaluation", "Limits"]
 RUN = Run(
-    "cgan.CGAN", "digits", optimizers={"*": Optimizer(lr=3e-4, schedule="late")}, half_life_images=500, name="cgan-tiny", source="equation (2)"
+    "cgan.CGAN",
+    "digits",
+    optimizers={"*": Optimizer(lr=3e-4, schedule="late")},
+    half_life_images=500,
+    name="cgan-tiny",
+    source="equation (2)",
 )
 METRIC = {"value": 0.97, "reported": (132, 1.8), "ceiling": 0.99, "control": None, "n": 100, "provenance": "judge-v1:abc|n=100"}
 EVALUATION = {"preset": "cgan-tiny", "metrics": {"class_consistency": METRIC}, "machine": "a test", "seed": 0}
@@ -105,7 +110,7 @@ def test_a_class_that_no_one_could_find_again_is_not_saved(workplace):
         def decode(self, z, c):
             return z
 
-    with pytest.raises(BadInput, match="Mine is defined in .*test_pretrained, not in a file below condgen.models"):
+    with pytest.raises(BadInput, match=r"Mine is defined in .*test_pretrained, not in a file below condgen\.models"):
         Mine((1,), {}).save_pretrained("saved")
     assert not Path("saved/config.json").exists()
 
@@ -121,7 +126,16 @@ def python_of(card: str) -> str:
 def test_the_card_has_its_sections_and_what_the_run_said(saved):
     card = (saved / "README.md").read_text()
     assert re.findall(r"^## (.+)$", card, flags=re.MULTILINE) == SECTIONS and card.count("\n# ") == 1
-    for fact in ("# cgan-tiny", "Mirza & Osindero 2014", "ab12", "77 of batch 64, seed 0", "Adam lr 0.0003, late", "half-life 500", "12 s", "equation (2)"):
+    for fact in (
+        "# cgan-tiny",
+        "Mirza & Osindero 2014",
+        "ab12",
+        "77 of batch 64, seed 0",
+        "Adam lr 0.0003, late",
+        "half-life 500",
+        "12 s",
+        "equation (2)",
+    ):
         assert fact in card, fact
     for word in ("zero, one, two", "smile (0 or 1), age (18 to 90)", "| `caption` | Text | "):
         assert word in card, word
@@ -241,7 +255,20 @@ def test_a_config_of_bytes_or_of_more_than_a_megabyte_is_refused(saved):
 
 @pytest.mark.parametrize(
     "model",
-    ["cgna.CGAN", "cgan.CGNA", "cgan.Sampler", "os.system", "../../evil.Model", "condgen.models.cgan.CGAN", "cgan.CGAN.turns", "__init__.x", "", 3, None, ["cgan"]],
+    [
+        "cgna.CGAN",
+        "cgan.CGNA",
+        "cgan.Sampler",
+        "os.system",
+        "../../evil.Model",
+        "condgen.models.cgan.CGAN",
+        "cgan.CGAN.turns",
+        "__init__.x",
+        "",
+        3,
+        None,
+        ["cgan"],
+    ],
     ids=str,
 )
 def test_a_config_of_an_unknown_class_is_refused(model, saved):
@@ -283,7 +310,10 @@ def test_a_config_that_does_not_fit_is_refused_before_memory_is_taken(fields, sa
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 40) | st.floats(allow_nan=False) | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["kind", "names", "dim", "digit", "z_dim", "width"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["kind", "names", "dim", "digit", "z_dim", "width"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

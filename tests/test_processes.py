@@ -16,9 +16,11 @@ import torch
 import tiny
 from condgen.training import turns
 from test_resume import PIPES, said, wait_for_lines
-from tiny import AE, CGAN, CVAE, assert_close, assert_same, measured, saved, trained
+from tiny import AE, CVAE, assert_close, assert_same, measured, saved, trained
 
 TOGETHER = 1e-5
+# With fewer channels each is a group of its own: a bias before such a norm has no gradient but rounding, which Adam blows up.
+CGAN = replace(tiny.CGAN, options={**tiny.CGAN.options, "width": 16})
 
 
 def free_port() -> int:
@@ -168,8 +170,8 @@ def train_with_nan_on_one(run, out: Path) -> int:
 
     def batch(self, rows):
         found = plain(self, rows)
-        calls.append(1)
-        if os.environ["RANK"] == "1" and len(calls) == 5:  # the first call is `Model.start`'s
+        calls.extend([1] * (len(rows) == run.batch // 2))  # batches, not what `Model.start` looks at
+        if os.environ["RANK"] == "1" and len(calls) == 4 and len(rows) == run.batch // 2:
             found.x[0, 0, 0, 0] = float("nan")
         return found
 

@@ -61,7 +61,9 @@ def _range(c: Condition) -> str:
     if isinstance(c, Label):
         return ", ".join(c.names[:40]) + (f" ... ({len(c.names)} in all)" if len(c.names) > 40 else "")
     if isinstance(c, Attributes):
-        return ", ".join(f"{n} ({'0 or 1' if b else f'{lo:g} to {hi:g}'})" for n, lo, hi, b in zip(c.names, c.low, c.high, c.binary, strict=True))
+        return ", ".join(
+            f"{n} ({'0 or 1' if b else f'{lo:g} to {hi:g}'})" for n, lo, hi, b in zip(c.names, c.low, c.high, c.binary, strict=True)
+        )
     return f"shape {c.shape}"
 
 
@@ -103,5 +105,5 @@ def _show(value: Any) -> str:
 
 
 def _limits(model: Model) -> str:
-    text = f"Samples have the shape {model.shape} and resemble the training data: what that data lacks or distorts, the model lacks or distorts."
+    text = f"Samples have the shape {model.shape} and resemble the training data: what that data lacks or distorts, so does the model."
     return text + " The conditions are those listed above; nothing else can be asked. Not meant for decisions about people."

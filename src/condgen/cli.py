@@ -58,7 +58,9 @@ def main(words: Sequence[str] | None = None) -> int:
 def dispatch(words: Sequence[str]) -> int:
     top = Parser(prog="condgen", description="Conditional generation: say what is wanted, and a trained model draws it.", epilog=EPILOG)
     top.add_argument("--version", action="store_true", help="print the version")
-    top.add_argument("verb", nargs="?", metavar="VERB", help="one of: " + "; ".join(f"{name} ({about})" for name, (about, _) in VERBS.items()))
+    top.add_argument(
+        "verb", nargs="?", metavar="VERB", help="one of: " + "; ".join(f"{name} ({about})" for name, (about, _) in VERBS.items())
+    )
     cut = next((i for i, w in enumerate(words) if not w.startswith("-")), len(words))
     given = top.parse_all(words[: cut + 1])
     if given.version:
@@ -100,7 +102,12 @@ def train(words: Sequence[str]) -> int:
     stop = Stop()
     with stop:
         last = follow(api.train(run, out), run.steps, stop, f"{run.name or run.model} -> {out}", quiet=flags.json)
-    done = {"out": str(out), "steps": last.step if last else run.steps, "seconds": round(last.seconds, 1) if last else 0.0, "stopped_by": stop.name}
+    done = {
+        "out": str(out),
+        "steps": last.step if last else run.steps,
+        "seconds": round(last.seconds, 1) if last else 0.0,
+        "stopped_by": stop.name,
+    }
     if last:
         done |= {"losses": {k: float(v) for k, v in last.losses.items()}, "images_per_second": round(last.images_per_second, 1)}
     state = f"stopped by {stop.name} and saved" if stop.name else "trained"
@@ -152,7 +159,9 @@ def follow(steps: Any, total: int, stop: Stop, title: str, quiet: bool) -> Any:
             if last.step % 10 == 0 or last.step == total:
                 bar.update(task, completed=last.step, rate=f"{last.images_per_second:.0f} samples/s {losses_line(last.losses)}")
             if not shown and (last.step % max(1, total // 20) == 0):
-                logging.getLogger("condgen").info("step %d of %d, %.0f samples/s, %s", last.step, total, last.images_per_second, losses_line(last.losses))
+                logging.getLogger("condgen").info(
+                    "step %d of %d, %.0f samples/s, %s", last.step, total, last.images_per_second, losses_line(last.losses)
+                )
             if stop.number:
                 break
     steps.close()  # saves
@@ -172,16 +181,18 @@ def sample(words: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="what is asked; may be given several times")
     parser.add_argument("-n", type=int, default=64, help="how many (default: 64)")
     parser.add_argument("--seed", type=int, default=None, help="the same seed gives the same samples")
-    parser.add_argument("--out", type=Path, default=None, help=".npz (x and one array per condition) or .png (a grid); default: RUN/samples/samples.png")
+    parser.add_argument(
+        "--out", type=Path, default=None, help=".npz (x and one array per condition) or .png (a grid); default: RUN/samples/samples.png"
+    )
     given = parser.parse_all(words)
     from condgen import api, drawing
 
     model = api.load(given.run)
     out = given.out or api.home(given.run) / "samples" / "samples.png"
-    drawn = drawing.draw(model, drawing.read_words(getattr(given, "set")), given.n, given.seed)
+    drawn = drawing.draw(model, drawing.read_words(given.set), given.n, given.seed)
     drawing.write(drawn, out)
     text = f"{len(drawn.x)} samples of {given.run} written to {out}"
-    answer(given.json, {"out": str(out), "n": len(drawn.x), "asked": getattr(given, "set"), "seed": given.seed}, text)
+    answer(given.json, {"out": str(out), "n": len(drawn.x), "asked": given.set, "seed": given.seed}, text)
     return 0
 
 

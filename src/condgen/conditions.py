@@ -333,10 +333,10 @@ def complete(schema: Schema, asked: Mapping[str, Any], rows: Values, n: int | No
     if wrong := {name: k for name, k in counts.items() if k != n}:
         raise BadInput(f"asked for {n} samples, but {', '.join(f'{name} has {k} values' for name, k in wrong.items())}")
     values: Values = {}
-    for name, condition in schema.items():
+    for name in schema:
         base = rows[name][torch.arange(n) % len(rows[name])]
         if name in given:
-            full = given[name].to(condition.dtype).expand(base.shape)
+            full = given[name].to(base).expand(base.shape)
             base = torch.where(full.isnan(), base, full) if full.is_floating_point() else full.clone()
         values[name] = base
     check_values(schema, values)

@@ -103,5 +103,7 @@ def describe_text(found: Mapping[str, Any]) -> str:
         lines.append(f"  --set {name}=...  {c['kind']}: " + ", ".join(f"{k} {json.dumps(v)}" for k, v in c.items() if k != "kind"))
     lines += [f"  {k} = {v!r}" for k, v in found["options"].items()]
     run = found.get("run")
-    lines += [f"trained on {run['data']} ({run['split']}), {found.get('step') or run['steps']} steps of batch {run['batch']}"] if run else []
+    lines += (
+        [f"trained on {run['data']} ({run['split']}), {found.get('step') or run['steps']} steps of batch {run['batch']}"] if run else []
+    )
     return "\n".join(lines)

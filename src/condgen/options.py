@@ -50,7 +50,9 @@ def _start(target: str, flags: argparse.Namespace) -> Run:
     if target.split(".")[0] not in models.names():
         raise unknown("preset or model", target, [*known, *models.names()])
     if flags.data is None:
-        raise BadInput(f"{target} is a model: give it data with --data PATH, or train a preset: {', '.join(k for k in known if k.startswith(target))}")
+        raise BadInput(
+            f"{target} is a model: give it data with --data PATH, or train a preset: {', '.join(k for k in known if k.startswith(target))}"
+        )
     run = api.plan(target, flags.data, flags.size)
     size = f"{run.size} px" if run.size else "the data's own size"
     options = ", ".join(f"{k} {v}" for k, v in run.options.items())
@@ -59,7 +61,9 @@ def _start(target: str, flags: argparse.Namespace) -> Run:
 
 
 def _override(run: Run, words: list[str], target: str) -> Run:
-    parser = ArgumentParser(prog=f"condgen train {target}", exit_on_error=False, description="Every option shows the value that this run has.")
+    parser = ArgumentParser(
+        prog=f"condgen train {target}", exit_on_error=False, description="Every option shows the value that this run has."
+    )
     parser.add_class_arguments(Run, None, skip=FIXED, as_group=True)
     parser.add_class_arguments(models.find(run.model), "model", skip={"shape", "schema"})
     for player in run.optimizers:

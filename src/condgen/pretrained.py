@@ -69,7 +69,9 @@ def load(name: str | os.PathLike[str], revision: str | None = None) -> Model:
         root = _from_hub(str(name), revision)
     if not (root / CONFIG).is_file():
         others = [f.name for f in root.iterdir() if f.suffix in PICKLES]
-        raise BadInput(_refusal(root / others[0]) if others else f"{root} holds neither a {CONFIG} nor checkpoints: it is no model and no run")
+        raise BadInput(
+            _refusal(root / others[0]) if others else f"{root} holds neither a {CONFIG} nor checkpoints: it is no model and no run"
+        )
     config = read_config(root / CONFIG)
     return _assemble(config, _tensors(root / WEIGHTS, config), _tensors(root / ROWS), str(root))
 
@@ -122,10 +124,16 @@ def _compare(file: Path, config: Mapping[str, Any]) -> None:
         expected = {k: tuple(v.shape) for k, v in kept(build(config)).items()}
     with safe_open(file, framework="pt") as f:
         found = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}  # noqa: SIM118 (not a mapping)
-    lines = [f"{k} has shape {found[k]}, the config asks for {expected[k]}" for k in expected.keys() & found.keys() if found[k] != expected[k]]
-    lines += [f"{k} is missing" for k in sorted(expected.keys() - found.keys())] + [f"{k} is unknown" for k in sorted(found.keys() - expected.keys())]
+    lines = [
+        f"{k} has shape {found[k]}, the config asks for {expected[k]}" for k in expected.keys() & found.keys() if found[k] != expected[k]
+    ]
+    lines += [f"{k} is missing" for k in sorted(expected.keys() - found.keys())] + [
+        f"{k} is unknown" for k in sorted(found.keys() - expected.keys())
+    ]
     if lines:
-        raise BadInput(f"{file} does not fit its config: " + "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else ""))
+        raise BadInput(
+            f"{file} does not fit its config: " + "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+        )
 
 
 def _assemble(config: Mapping[str, Any], weights: dict[str, Tensor], rows: Values, where: str) -> Model:

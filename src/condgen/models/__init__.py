@@ -38,7 +38,9 @@ def path(model: type[Model] | Model) -> str:
     """ "cgan.CGAN" for the class CGAN in cgan.py: what `find` reads."""
     cls = model if isinstance(model, type) else type(model)
     if not cls.__module__.startswith(f"{__name__}."):
-        raise BadInput(f"{cls.__name__} is defined in {cls.__module__}, not in a file below condgen.models: it cannot be found again by name")
+        raise BadInput(
+            f"{cls.__name__} is defined in {cls.__module__}, not in a file below condgen.models: it cannot be found again by name"
+        )
     return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
 
 

@@ -23,7 +23,9 @@ class MLP(nn.Module):
         embed_dim: features of each condition.
     """
 
-    def __init__(self, n_in: int, hidden: tuple[int, ...], out: tuple[int, ...], schema: Schema, embed_dim: int = 32, activation: str = "relu"):
+    def __init__(
+        self, n_in: int, hidden: tuple[int, ...], out: tuple[int, ...], schema: Schema, embed_dim: int = 32, activation: str = "relu"
+    ):
         super().__init__()
         self.embed, self.out = SchemaEmbedding(schema, embed_dim), tuple(out)
         widths, layers = [n_in + self.embed.out, *hidden], []
