@@ -82,7 +82,7 @@ def _nearest_preset(model: str, numbers: int) -> Run | None:
 
 
 def _options_for(cls: type[Model], loaded: "Dataset") -> dict[str, Any]:
-    """Of the options that the constructor has: a narrower net for few samples; a Bernoulli likelihood for black and white pictures alone."""
+    """Of the options that the constructor has: a narrow net for few samples; a Bernoulli likelihood for black and white pictures alone."""
     options: dict[str, Any] = {"width": 16 if len(loaded) < 500 else 32}
     x = loaded.batch(torch.arange(min(200, len(loaded)))).x
     binary = x.dim() == 4 and x.shape[1] == 1 and float((x.abs() > 0.8).float().mean()) > 0.6

@@ -61,9 +61,8 @@ def _range(c: Condition) -> str:
     if isinstance(c, Label):
         return ", ".join(c.names[:40]) + (f" ... ({len(c.names)} in all)" if len(c.names) > 40 else "")
     if isinstance(c, Attributes):
-        return ", ".join(
-            f"{n} ({'0 or 1' if b else f'{lo:g} to {hi:g}'})" for n, lo, hi, b in zip(c.names, c.low, c.high, c.binary, strict=True)
-        )
+        ranges = ["0 or 1" if b else f"{lo:g} to {hi:g}" for lo, hi, b in zip(c.low, c.high, c.binary, strict=True)]
+        return ", ".join(f"{n} ({r})" for n, r in zip(c.names, ranges, strict=True))
     return f"shape {c.shape}"
 
 
@@ -85,8 +84,9 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], run: Mapping[
 def _evaluation(evaluation: Mapping[str, Any] | None) -> str:
     if not evaluation:
         return "Not evaluated yet: `condgen evaluate` measures it and fills this section."
+    shown = ("value", "reported", "ceiling", "control")
     rows = [
-        f"| {name} | {_show(m['value'])} | {_show(m['reported'])} | {_show(m['ceiling'])} | {_show(m['control'])} | {m['n']} | `{_cell(m['provenance'])}` |"
+        " | ".join(["", name, *(_show(m[k]) for k in shown), str(m["n"]), f"`{_cell(m['provenance'])}`", ""]).strip()
         for name, m in evaluation["metrics"].items()
     ]
     head = ["| metric | measured | paper | real data | control | n | provenance |", "|---|---|---|---|---|---|---|"]
