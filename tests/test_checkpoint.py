@@ -20,6 +20,7 @@ import tiny
 from condgen.errors import BadInput
 from condgen.training import checkpoint
 from condgen.training.checkpoint import damage, folders, newest
+from test_resume import interrupted_in_a_turn
 from tiny import CGAN, assert_same, saved, trained
 
 FILES = ["ema.safetensors", "manifest.json", "model.safetensors", "optimizers.safetensors", "rows.safetensors", "state.json"]
@@ -241,6 +242,22 @@ def test_a_disk_too_full_for_the_smallest_file(tmp_path):
     assert saved(tmp_path / "run").state["step"] == 4 and tiny.drafts(tmp_path / "run") == []
 
 
+def interrupted_with_small_files(words: list[str]) -> int:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    return interrupted_in_a_turn(words, signal.SIGTERM)
+
+
+@pytest.mark.xfail(
+    strict=False, reason="api.train leaves its inner iterator to the garbage collector, which swallows what closing it raises"
+)
+def test_a_disk_that_is_full_when_a_signal_comes_is_not_passed_over(tmp_path):
+    """What could not be saved must not be called saved."""
+    trained(CGAN, stop=1)  # the data is prepared before
+    words, log = [*tiny.words_for(CGAN), "--out", str(tmp_path / "run")], tmp_path / "log"
+    code = tiny.ended(tiny.child(interrupted_with_small_files, words, log=log))
+    assert code == 2 and "the checkpoint of step 5 could not be written" in log.read_text() and "and saved" not in log.read_text()
+
+
 FILL = """
 import sys, torch
 from pathlib import Path
@@ -271,7 +288,7 @@ def test_a_small_disk_that_is_really_full(other_bytes, kept, tmp_path):
         or subprocess.run(["unshare", "-rm", "sh", "-c", f"mount -t tmpfs none {disk}"], capture_output=True).returncode
     ):
         pytest.skip("unshare and mount: this machine lets us mount no tmpfs")
-    found = subprocess.run(["unshare", "-rm", "sh", "-c", mounted], capture_output=True, text=True, env=tiny.environment(), timeout=60)
+    found = subprocess.run(["unshare", "-rm", "sh", "-c", mounted], capture_output=True, text=True, env=tiny.environment(), timeout=120)
     assert found.returncode == 0, found.stderr
     *error, listed, equal = found.stdout.splitlines()
     assert ["No space left on device" in e and "step 3" in e for e in error] == [True] * (kept == 2)
@@ -351,55 +368,3 @@ def test_a_draft_of_the_same_process_number_does_not_stand_in_the_way(tmp_path):
     (draft / "left.safetensors").write_bytes(b"half")
     folder = checkpoint.write(tmp_path, 1, {"model": {"w": torch.ones(3)}}, {})
     assert sorted(f.name for f in folder.iterdir()) == ["manifest.json", "model.safetensors", "state.json"]
-
-
-# --- keeping --------------------------------------------------------------------------------------------------------------
-
-
-def test_the_last_two_are_kept(tmp_path):
-    for step in range(1, 6):
-        checkpoint.write(tmp_path, step, {"model": {"w": torch.full((3,), float(step))}}, {"step": step})
-        assert [checkpoint._number(f) for f in folders(tmp_path)] == list(range(max(1, step - 1), step + 1))
-    assert checkpoint.KEEP == 2
-
-
-def test_what_a_person_put_beside_the_checkpoints_stays(tmp_path):
-    for name in ("step-000001 backup", "step-best", "notes"):
-        (tmp_path / name).mkdir()
-    for step in range(1, 5):
-        checkpoint.write(tmp_path, step, {"model": {}}, {"step": step})
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["notes", "step-000001 backup", "step-000003", "step-000004", "step-best"]
-    assert newest(tmp_path).state == {"step": 4}
-
-
-def test_steps_beyond_a_million_are_in_order(tmp_path):
-    for step in (999_999, 1_000_000):
-        checkpoint.write(tmp_path, step, {"model": {}}, {"step": step})
-    assert [f.name for f in folders(tmp_path)] == ["step-999999", "step-1000000"]
-    assert newest(tmp_path).state == {"step": 1_000_000}
-
-
-def test_no_folder_is_no_checkpoint(tmp_path):
-    assert newest(tmp_path / "nowhere") is None
-
-
-def test_tensors_come_back_bit_for_bit(tmp_path):
-    """Every kind that a state holds: odd layouts, one number, none at all, tied weights."""
-    x = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    group = {"last": x, "t": torch.randn(4, 3).T, "half": torch.randn(3).bfloat16(), "n": torch.tensor(7), "none": torch.zeros(0, 3)}
-    checkpoint.write(tmp_path, 1, {"model": group, "empty": {}}, {})
-    found = newest(tmp_path).tensors
-    assert found["empty"] == {} and found["model"].keys() == group.keys()
-    for name, tensor in group.items():
-        assert found["model"][name].dtype == tensor.dtype and torch.equal(found["model"][name], tensor), name
-
-
-def test_a_file_written_atomically_is_whole_or_absent(tmp_path):
-    file = tmp_path / "a" / "b.json"
-    with checkpoint.atomic(file) as draft:
-        draft.write_text("1")
-        assert not file.exists()
-    with pytest.raises(ZeroDivisionError), checkpoint.atomic(file) as draft:
-        draft.write_text("2")
-        raise ZeroDivisionError
-    assert file.read_text() == "1" and [f.name for f in file.parent.iterdir()] == ["b.json"]

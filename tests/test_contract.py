@@ -327,6 +327,20 @@ def test_each_condition_changes_the_output(case):
         assert relative(before, model.sample({**batch.c, name: changed}, seed=0)) > 1e-3, f"{name} is not read by the sampler"
 
 
+@every(CONDITIONAL)
+@torch.no_grad()
+def test_a_sample_knows_nothing_of_what_else_is_asked(case):
+    """Row 0 stays as it is when every other row's conditions change; weights are shaken, so that no path to the output rests at zero."""
+    model, batch, other = case.build().eval(), case.batch(6, seed=1), case.batch(6, seed=2)
+    for p in model.parameters():
+        p.add_(0.1 * torch.randn(p.shape))
+    mixed = {k: torch.cat([v[:1], other.c[k][1:]]) for k, v in batch.c.items()}
+    one, two = (model.sample(c, seed=0) for c in (batch.c, mixed))
+    assert torch.allclose(one[0], two[0], atol=1e-5) and not torch.allclose(one[1:], two[1:], atol=1e-4)
+    swapped = {k: torch.cat([other.c[k][:1], v[1:]]) for k, v in batch.c.items()}
+    assert torch.allclose(one[1:], model.sample(swapped, seed=0)[1:], atol=1e-5)
+
+
 @every([c for c in CONDITIONAL if c in ENCODERS])
 def test_each_condition_changes_the_latent(case):
     model, batch, other = case.trained(), case.batch(6, seed=1), case.batch(6, seed=2)

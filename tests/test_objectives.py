@@ -243,15 +243,20 @@ def bounded(model, x, c, seed=0):
 
 def vae(**options):
     torch.manual_seed(0)
-    return VAE((3,), {}, z_dim=2, hidden=(7,), **options), {}
+    return shaken(VAE((3,), {}, z_dim=2, hidden=(7,), **options)), {}
 
 
 def cvae(**options):
     torch.manual_seed(0)
     model = CVAE((3,), {"look": Vector(2)}, z_dim=2, hidden=(7,), prior_hidden=5, **options)
-    for p in model.P.parameters():  # away from N(0, I)
-        torch.nn.init.normal_(p, std=0.5)
-    return model, {"look": torch.randn(6, 2)}
+    return shaken(model), {"look": torch.randn(6, 2)}
+
+
+def shaken(model):
+    """Away from q = p = N(0, I), where mistakes would not show; variances stay within the bounds of `prior_of`."""
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.25)
+    return model
 
 
 @pytest.mark.parametrize("made", [vae, cvae])
@@ -269,6 +274,9 @@ def test_the_elbo_is_that_of_torch_distributions(made, likelihood):
     raw = model.G(z, c)
     of_x = Normal(raw, 0.7).log_prob(x) if likelihood == "normal" else Bernoulli(logits=raw).log_prob((x + 1) / 2)
     assert torch.allclose(found, of_x.sum(1) - kl_divergence(q, p).sum(1), rtol=1e-4, atol=1e-4)
+    model.noise.seed(0)
+    weight = of_x.sum(1) + (p.log_prob(z) - q.log_prob(z)).sum(1)
+    assert torch.allclose(model.log_weights(x, c, 1)[0], weight, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("made", [vae, cvae])
@@ -278,11 +286,11 @@ def test_weights_of_many_draws_have_the_elbo_as_their_mean_and_a_higher_bound(ma
     x = torch.rand(6, 3) * 2 - 1
     model.noise.seed(1)
     with torch.no_grad():
-        w = model.log_weights(x, c, 4000)
-        by_turns = torch.stack([bounded(model, x, c, seed)[0] for seed in range(1500)])
-    error = (w.var(0) / 4000 + by_turns.var(0) / 1500).sqrt()
+        w = model.log_weights(x, c, 1000)
+        by_turns = torch.stack([bounded(model, x, c, seed)[0] for seed in range(400)])
+    error = (w.var(0) / 1000 + by_turns.var(0) / 400).sqrt()
     assert ((w.mean(0) - by_turns.mean(0)).abs() < 5 * error).all()
-    assert (torch.logsumexp(w, 0) - math.log(4000) > w.mean(0)).all()
+    assert (torch.logsumexp(w, 0) - math.log(1000) > w.mean(0)).all()
 
 
 def test_the_gsnn_mix_weighs_its_two_parts():

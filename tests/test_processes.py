@@ -199,7 +199,7 @@ def test_an_error_on_one_does_not_leave_the_other_waiting(tmp_path):
     start = time.monotonic()
     found = codes(together(train_with_a_full_disk_on_the_first, replace(CGAN, save_every=2), tmp_path / "run", log=tmp_path / "log"))
     assert found[0] == 2 and found[1] != 0, logs(tmp_path / "log")
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 60
 
 
 def train_short_of_memory_on_one(run, out: Path) -> int:
@@ -254,12 +254,12 @@ def test_torchrun_saves_at_sigterm_and_goes_on_to_the_same_numbers(tmp_path):
     process = torchrun([*tiny.words_for(replace(CGAN, steps=100_000)), "--out", str(out)])
     wait_for_lines(out / "metrics.jsonl", 3, process)
     process.send_signal(signal.SIGTERM)
-    text = said(process, 40)
+    text = said(process)
     stopped = saved(out).state["step"]
     assert f"saved: {stopped} of 100000 steps" in text and stopped >= 3
     run = replace(CGAN, steps=stopped + 2)
     process = torchrun([*tiny.words_for(run), "--out", str(out)])
-    text = said(process, 60)
+    text = said(process)
     assert process.returncode == 0, text
     assert_close(saved(out), trained(run), TOGETHER * max(1, run.steps / 12))  # rounding grows with the number of steps
     assert (out / "config.json").exists()

@@ -171,15 +171,21 @@ def test_two_trainings_cannot_share_a_folder(tmp_path):
 def test_twenty_kills_change_nothing(tmp_path):
     """Each child is killed at a random moment of its start, a step or a save, and the next one goes on."""
     run, out, delays = replace(CGAN, save_every=2), tmp_path / "run", random.Random(0)
-    reached = [0]
+    reached, first = [0], 0.0
     for i in range(20):
+        began = time.monotonic()
         process = tiny.child(tiny.train_for, run, out, 100_000, log=tmp_path / "log")
-        time.sleep(0.35 * delays.random() if i % 4 else 0.6)  # every fourth gets further
+        if i == 0:  # how long this machine takes to its first checkpoint, at its load of the moment
+            while not (out / "checkpoints" / "step-000002").exists() and process.is_alive():
+                time.sleep(0.005)
+            first = min(time.monotonic() - began, 3.0)
+        else:
+            time.sleep(first * (2.5 if i % 4 == 0 else 1.5 * delays.random()))
         os.kill(process.pid, signal.SIGKILL)
         assert tiny.ended(process) == -signal.SIGKILL, (tmp_path / "log").read_text()
         found = checkpoint.newest(out / "checkpoints")
         reached.append(found.state["step"] if found else 0)
-    assert reached == sorted(reached) and len(set(reached)) > 5
+    assert reached == sorted(reached) and len(set(reached)) > 4
     whole = replace(run, steps=reached[-1] + 3)
     assert_same(trained(whole, out), trained(replace(whole, save_every=0)))
     assert [row["step"] for row in measured(out)] == [*range(1, whole.steps + 1)]
@@ -228,14 +234,14 @@ def test_sigterm_to_the_real_command(tmp_path):
     assert_same(trained(run, out), trained(run))
 
 
-def wait_for_lines(file: Path, n: int, process: subprocess.Popen, seconds: float = 60.0) -> None:
+def wait_for_lines(file: Path, n: int, process: subprocess.Popen, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not (file.exists() and file.read_text().count("\n") >= n):
         assert process.poll() is None and time.monotonic() < end, said(process, 1)
         time.sleep(0.02)
 
 
-def said(process: subprocess.Popen, seconds: float = 30.0) -> str:
+def said(process: subprocess.Popen, seconds: float = 100.0) -> str:
     """All that it printed, once it has ended; one that does not end in time is killed."""
     try:
         return process.communicate(timeout=seconds)[0]

@@ -148,7 +148,7 @@ def _start(work, args, log: str, env: dict[str, str]) -> None:
     sys.exit(work(*args))
 
 
-def ended(process: multiprocessing.process.BaseProcess, seconds: float = 60.0) -> int | None:
+def ended(process: multiprocessing.process.BaseProcess, seconds: float = 120.0) -> int | None:
     """The exit code, negative for a signal. A process that does not end in time is killed, and the test fails."""
     process.join(seconds)
     if process.is_alive():

@@ -27,14 +27,36 @@ def reconstruction_errors(model: Any, x: Tensor, c: Values, chunk: int = 500) ->
     return torch.cat(parts)
 
 
-def pca_error(train: Any, x: Tensor, dimensions: int, most: int = 20_000_000) -> float:
-    """The same error of x projected on the principal components of training rows, of at most `most` values in all."""
-    flat = x.flatten(1)
-    rows = min(len(train), max(2, most // flat.shape[1]))
+EXACT = 2048
+"""Numbers in a sample up to which the principal components are exact; beyond, they are those of a randomised range finder on some rows."""
+
+
+@torch.no_grad()
+def pca_error(train: Any, x: Tensor, dimensions: int) -> float:
+    """The same error of x projected on the first principal components of the training rows."""
+    flat = x.flatten(1).double()
+    mean, components = _components(train, dimensions) if flat.shape[1] <= EXACT else _rough_components(train, dimensions)
+    centred = flat - mean
+    return float((centred - centred @ components @ components.T).square().mean() / 4)
+
+
+def _components(train: Any, dimensions: int, chunk: int = 5000) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and components (d, dimensions), from the covariance of all rows."""
+    total, products = 0.0, 0.0
+    for start in range(0, len(train), chunk):
+        rows = train.batch(torch.arange(start, min(start + chunk, len(train)))).x.flatten(1).double()
+        total, products = total + rows.sum(0), products + rows.T @ rows
+    mean = torch.as_tensor(total / len(train))
+    _, vectors = torch.linalg.eigh(products / len(train) - torch.outer(mean, mean))
+    return mean, vectors.flip(1)[:, :dimensions]  # eigh sorts upwards
+
+
+def _rough_components(train: Any, dimensions: int, most: int = 20_000_000) -> tuple[Tensor, Tensor]:
+    """The same of at most `most` values."""
+    rows = min(len(train), max(2, most // train.batch(torch.arange(1)).x.numel()))
     seen = train.batch(torch.arange(rows) * len(train) // rows).x.flatten(1)
     mean = seen.mean(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         _, _, components = torch.pca_lowrank(seen - mean, q=min(dimensions, *seen.shape), center=False, niter=4)
-    kept = (flat - mean) @ components
-    return float((kept @ components.T - (flat - mean)).double().square().mean() / 4)
+    return mean.double(), components.double()

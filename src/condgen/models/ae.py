@@ -65,7 +65,7 @@ PRESETS = {
         model="ae.AE",
         data="mnist",
         options={"z_dim": 32, "hidden": ()},
-        optimizers={"*": Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="cosine")},
+        optimizers={"*": Optimizer(lr=3e-3, betas=(0.9, 0.999), schedule="cosine")},
         batch=128,
         steps=12000,
         precision="32",

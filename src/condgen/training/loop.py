@@ -104,15 +104,8 @@ def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFol
     """The steps that are left. `folder` is given to the one process that writes."""
     balance, clock, saved = Balance(), Clock(run.batch), snapshot(state)
     while state.step < run.steps:
-        try:
-            with clock:
-                losses = one_step(run, state, data, fabric)
-            short = False
-        except RuntimeError as error:
-            if not (isinstance(error, OutOfMemory) or (fabric.world_size == 1 and out_of_memory(error))):
-                raise
-            short = True  # the error is let go here, and all that its frames hold
-        if short:
+        losses = step_or_none(run, state, data, fabric, clock)
+        if losses is None:
             go_back(run, state, saved, fabric, folder)
             continue
         state.seconds += clock.last
@@ -123,19 +116,35 @@ def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFol
         if folder and _due(state.step, run.sample_every) and isinstance(state.model, Samples):
             with folder.writing():
                 preview(state, data, folder.samples(state.step))
+        leaves = True
         try:
             yield Step(state.step, losses, state.seconds, clock.images_per_second, state)
-        except GeneratorExit:
-            try:
-                any_process(True, fabric)
-            finally:
-                if saved.state["step"] != state.step:
-                    save(state, folder)
-            raise
-        if any_process(False, fabric):  # another process leaves, and so must all
-            if saved.state["step"] != state.step:
-                save(state, folder)
+            leaves = False
+        finally:
+            leaves = leave(leaves, state, saved, fabric, folder)
+        if leaves:
             return
+
+
+def leave(leaves: bool, state: State, saved: Checkpoint, fabric: Fabric, folder: RunFolder | None) -> bool:
+    """Whether this process or another one leaves the loop, and so must all; what is not saved yet is saved then."""
+    try:
+        leaves = any_process(leaves, fabric)
+    finally:
+        if leaves and saved.state["step"] != state.step:
+            save(state, folder)
+    return leaves
+
+
+def step_or_none(run: Run, state: State, data: Dataset, fabric: Fabric, clock: "Clock") -> dict[str, Tensor] | None:
+    """`one_step`, or None where memory did not suffice. The error is let go here, and with it all that its frames hold."""
+    try:
+        with clock:
+            return one_step(run, state, data, fabric)
+    except RuntimeError as error:
+        if isinstance(error, OutOfMemory) or (fabric.world_size == 1 and out_of_memory(error)):
+            return None
+        raise
 
 
 def one_step(run: Run, state: State, data: Dataset, fabric: Fabric) -> dict[str, Tensor]:
