@@ -247,9 +247,6 @@ def interrupted_with_small_files(words: list[str]) -> int:
     return interrupted_in_a_turn(words, signal.SIGTERM)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="api.train leaves its inner iterator to the garbage collector, which swallows what closing it raises"
-)
 def test_a_disk_that_is_full_when_a_signal_comes_is_not_passed_over(tmp_path):
     """What could not be saved must not be called saved."""
     trained(CGAN, stop=1)  # the data is prepared before

@@ -215,7 +215,7 @@ def test_any_model_on_a_strangers_folder_of_mixed_sizes(
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (20 + i % 3, 18, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     found = answers(capsys, ["train", "cvae", "--data", "pets", "--steps", "2"])
-    assert answers(capsys, ["describe", found["out"]])["shape"] == [3, 16, 16], "the power of two below the typical shorter side"
+    assert answers(capsys, ["describe", found["out"]])["shape"] == [3, 16, 16], "a multiple of eight below the typical shorter side"
 
 
 def test_data_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,11 +1,12 @@
 """The library in a handful of calls: `presets`, `train`, `load`, `evaluate`; what the command line does, it does with these."""
 
+import contextlib
 import inspect
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,10 +98,10 @@ def _size_for(source: str) -> int | None:
     from condgen.data.check import check
 
     sizes = [(int(w), int(h), n) for (w, h), n in ((k.split("x"), n) for k, n in check(source).sizes.items())]
-    if not sizes or (len(sizes) == 1 and max(sizes[0][:2]) <= LARGEST_DEFAULT_PX):
+    if not sizes or (len(sizes) == 1 and max(sizes[0][:2]) <= LARGEST_DEFAULT_PX and sizes[0][0] % 4 == sizes[0][1] % 4 == 0):
         return None
     typical = sorted(min(w, h) for w, h, n in sizes for _ in range(n))[sum(n for *_, n in sizes) // 2]
-    return min(LARGEST_DEFAULT_PX, max(8, 2 ** int(math.log2(typical))))
+    return min(LARGEST_DEFAULT_PX, max(8, typical // 8 * 8))
 
 
 def dataset(run: Run, split: str | None = None) -> "Dataset":
@@ -128,7 +129,7 @@ def chosen(schema: Schema, names: tuple[str, ...]) -> Schema:
     return {k: schema[k] for k in names} if names else schema
 
 
-def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Iterator["Step"]:
+def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Generator["Step", None, None]:
     """Train a run or a preset; an iterator of steps, so that the caller decides what happens between them.
 
     Args:
@@ -152,8 +153,12 @@ def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Iterator
     model = build(run, loaded)
     folder = None if out is None else Path(out)
     last = None
-    for last in loop.train(run, model, loaded, folder):
-        yield last
+    # Closed here and not by the garbage collector, which would swallow a last save that fails.
+    with contextlib.closing(loop.train(run, model, loaded, folder)) as steps:
+        for last in steps:
+            yield last
+    if last and last.step < run.steps:  # another process left the loop: it is not finished
+        return
     if folder and int(os.environ.get("RANK", "0")) == 0 and (last or not (folder / pretrained.CONFIG).exists()):
         export(folder, run, loaded, last.state if last else None)
 

@@ -116,10 +116,13 @@ class Model(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(cls, name: Any, revision: str | None = None) -> "Model":
-        """A model from a folder, or from a hub name `owner/name`. Raises BadInput for files that do not fit."""
+        """A model of this class from a folder, or from a hub name `owner/name`. Raises BadInput for files that do not fit."""
         from condgen.pretrained import load
 
-        return load(name, revision)
+        model = load(name, revision)
+        if not isinstance(model, cls):
+            raise BadInput(f"{name} holds a {type(model).__name__}, not a {cls.__name__}; Model.from_pretrained and condgen.load take any")
+        return model
 
     def push_to_hub(self, repo_id: str, private: bool = False, facts: Mapping[str, Any] | None = None) -> str:
         """Upload what `save_pretrained` writes; returns the address. Needs a token of the hub in the environment."""

@@ -55,7 +55,7 @@ class CVAE(Sampler):
         if not schema:
             raise BadInput("cvae needs at least one condition; the data has none: use vae, or add labels")
         self.z_dim, self.gsnn_alpha, self.warm_up, self.free_bits = z_dim, gsnn_alpha, warm_up, free_bits
-        self.likelihood = Likelihood(likelihood, sigma_x)
+        self.likelihood = Likelihood(likelihood, sigma_x, self.shape)
         self.binarise = binarise and likelihood == "bernoulli"
         self.E = MLP(math.prod(shape), hidden, (2 * z_dim,), schema)
         self.G = MLP(z_dim, hidden[::-1], self.shape, schema)

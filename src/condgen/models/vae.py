@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import require_positive, unknown
+from condgen.errors import BadInput, require_positive, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.networks.mlp import MLP
 from condgen.objectives.divergences import kl_standard_normal
@@ -25,10 +25,12 @@ from condgen.objectives.reconstruction import bernoulli_nll, normal_log_prob, no
 class Likelihood(nn.Module):
     """p(x|z) from the decoder's raw output: "bernoulli" on pictures read as probabilities, or "normal" with a fixed sigma_x."""
 
-    def __init__(self, kind: str, sigma_x: float):
+    def __init__(self, kind: str, sigma_x: float, shape: Shape):
         super().__init__()
         if kind not in ("bernoulli", "normal"):
             raise unknown("likelihood", kind, ["bernoulli", "normal"])
+        if kind == "bernoulli" and len(shape) != 3:
+            raise BadInput(f"a Bernoulli likelihood reads pictures as probabilities; samples of shape {tuple(shape)} want 'normal'")
         self.kind, self.sigma_x = kind, sigma_x
 
     def nll(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ class VAE(Sampler):
         super().__init__(shape, {})
         require_positive(z_dim=z_dim, hidden=hidden, sigma_x=sigma_x)
         self.z_dim, self.warm_up, self.free_bits = z_dim, warm_up, free_bits
-        self.likelihood = Likelihood(likelihood, sigma_x)
+        self.likelihood = Likelihood(likelihood, sigma_x, self.shape)
         self.binarise = binarise and likelihood == "bernoulli"
         self.E = MLP(math.prod(shape), hidden, (2 * z_dim,), {})
         self.G = MLP(z_dim, hidden[::-1], self.shape, {})

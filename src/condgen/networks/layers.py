@@ -41,7 +41,8 @@ class ScaleShift(nn.Module):
 
     def __init__(self, channels: int, dim: int, groups: int = 8):
         super().__init__()
-        self.norm = nn.GroupNorm(math.gcd(groups, channels), channels, affine=False)
+        # At least two channels a group: alone in one, a channel would lose the bias of the convolution before it.
+        self.norm = nn.GroupNorm(max(1, min(math.gcd(groups, channels), channels // 2)), channels, affine=False)
         self.affine = nn.Linear(dim, 2 * channels)
         nn.init.zeros_(self.affine.bias)
 

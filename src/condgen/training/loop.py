@@ -7,7 +7,7 @@ goes back to the caller after every step; leaving the `for` saves.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Step:
     state: State
 
 
-def train(run: Run, model: Model, data: Dataset, out: Path | None = None, fabric: Fabric | None = None) -> Iterator[Step]:
+def train(run: Run, model: Model, data: Dataset, out: Path | None = None, fabric: Fabric | None = None) -> Generator[Step, None, None]:
     """Train `model` as `run` says, from its newest whole checkpoint under `out` where there is one.
 
     Args:
@@ -100,7 +100,7 @@ def _ready(run: Run, model: Model, data: Dataset, fabric: Fabric) -> State:
     return begin(model, run)
 
 
-def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFolder | None) -> Iterator[Step]:
+def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFolder | None) -> Generator[Step, None, None]:
     """The steps that are left. `folder` is given to the one process that writes."""
     balance, clock, saved = Balance(), Clock(run.batch), snapshot(state)
     while state.step < run.steps:
