@@ -36,7 +36,7 @@ demo: setup
 	@echo "the report:   $(RUN)/report.html"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python benchmarks/limits.py
