@@ -39,8 +39,8 @@ test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup
-	$(BIN)/python benchmarks/limits.py
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/limits.py --out benchmarks/results/limits.json
+	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BIN)/python benchmarks/gpu.py; fi
 
 results: setup
@@ -52,4 +52,4 @@ lint: setup
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -44,7 +44,8 @@ def main() -> int:
             continue
         run = str(given.runs / f"{preset}-{tag}")
         steps = ["--steps", str(given.steps)] if given.steps else []
-        failed |= call("-m", "condgen", "train", preset, "--out", run, *steps) or call("-m", "condgen", "evaluate", run)
+        keep = [] if given.steps else ["--results", str(given.out / tag)]
+        failed |= call("-m", "condgen", "train", preset, "--out", run, *steps) or call("-m", "condgen", "evaluate", run, *keep)
     return 1 if failed else 0
 
 

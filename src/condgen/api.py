@@ -231,7 +231,7 @@ def evaluate(name: str | os.PathLike[str], metrics: tuple[str, ...] = (), n: int
     run = Run.from_json(facts["run"])
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     result = measure(model, run, metrics=metrics or None, n=n, seed=seed)
-    result["training_seconds"] = round(facts.get("seconds", float("nan")), 1) if "seconds" in facts else None
+    result["training"] = {k: round(facts[k], 1) for k in ("step", "seconds") if k in facts}
     with atomic(root / "evaluation.json") as draft:
         draft.write_text(json.dumps(result, indent=1))
     write_report(root, result, model, run, root / "metrics.jsonl", dataset(run, "test"))
