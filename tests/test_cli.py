@@ -66,6 +66,15 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
         (["train", "cgan-digits", "--steps", "0"], "at least 1"),
         (["train", "cgan-digits", "--batch", "-4"], "at least 1"),
         (["train", "cgan-digits", "--seed", "-1"], "at least 0"),
+        (["train", "cgan-digits", "--seed", str(2**63)], "at most"),
+        (["train", "cgan-digits", "--clip", "0"], "above 0"),
+        (["train", "cgan-digits", "--save-every", "-5"], "at least 0"),
+        (["train", "cgan-digits", "--half-life-images", "-5"], "at least 0"),
+        (["train", "cgan-digits", "--metrics", "frechet,kernle"], "kernel"),
+        (["train", "cgan-digits", "--metrics=kernle"], "kernel"),
+        (["train", "cgan-digits", "--conditions", "digit,digt"], "digit"),
+        (["train", "cgan-digits", "--skip-bad=maybe"], "true, false"),
+        (["train", "--json"], "preset"),
         (["train", "cgan-digits", "--precision", "16"], "bf16"),
         (["train", "cgan-digits", "--model.game", "minmax"], "minimax"),
         (["train", "cgan-digits", "--optimizer.kind", "Adm"], "Adam"),
@@ -83,11 +92,13 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
         (["describe", "cgann"], "cgan"),
         (["list", "model"], "models"),
         (["data", "chek", "digits"], "check"),
+        (["data", "check", "digits", "--size", "0"], "from 4 to 4096"),
+        (["evaluate", "nowhere", "--seed", "-1"], "at least 0"),
         (["doctor", "--jsonn"], "--json"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_the_nearest(words: list[str], named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    extra = ["--out", str(tmp_path / "run")] if words[0] == "train" and len(words) > 1 else []
+    extra = ["--out", str(tmp_path / "run")] if words[0] == "train" and len(words) > 1 and words[1] != "--json" else []
     assert named in refused(capsys, [*words[:2], *extra, *words[2:]] if words[-1] != "--data" else words)
 
 
@@ -101,6 +112,9 @@ def test_the_same_command_again_has_nothing_left_to_do(run: Path, capsys: pytest
     weights = (run / "model.safetensors").read_bytes()
     found = answers(capsys, ["train", "cgan-digits", "--out", str(run), "--steps", "6", *SMALL])
     assert found["steps"] == 6
+    capsys.readouterr()
+    assert main(["train", "cgan-digits", "--out", str(run), "--steps", "4", *SMALL]) == 0
+    assert "trained already: 6 steps" in capsys.readouterr().out
     assert (run / "model.safetensors").read_bytes() == weights
 
 
@@ -145,6 +159,10 @@ def test_a_grid_shows_every_class_in_a_row(run: Path, tmp_path: Path):
         (["--set", "digt=1"], "digit"),
         (["--set", "digit"], "NAME=VALUE"),
         (["--set", "digit=1", "--set", "digit=2"], "twice"),
+        (["--set", "=1"], "NAME=VALUE"),
+        (["--seed", "-1"], "at least 0"),
+        (["--seed", str(2**63)], "at most"),
+        (["-n", "200000", "--out", "x.png"], "10,000"),
         (["-n", "0"], "at least 1"),
         (["-n", "-3"], "at least 1"),
         (["--out", "samples.bmp"], ".png"),
@@ -179,7 +197,10 @@ def test_describe_a_run_a_preset_and_a_model(run: Path, capsys: pytest.CaptureFi
     assert answers(capsys, ["describe", "cgan-digits"])["run"]["steps"] == api.preset("cgan-digits").steps
     assert answers(capsys, ["describe", "cgan"])["options"]["z_dim"] == 64
     assert main(["describe", str(run)]) == 0
-    assert "--set digit=" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--set digit=" in said and "\ntrained on digits" in said
+    assert main(["describe", "cgan-digits"]) == 0
+    assert "will train on digits" in capsys.readouterr().out
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]):
@@ -219,7 +240,9 @@ def test_any_model_on_a_strangers_folder_of_mixed_sizes(
 
 
 def test_data_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert answers(capsys, ["data", "check", "digits"])["ok"]
+    found = answers(capsys, ["data", "check", "digits"])
+    assert found["ok"] and found["splits"] == {"train": 1438, "test": 359} and found["samples"] == 1797
+    assert sum(found["classes"]["digit"].values()) == 1797
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
     found = answers(capsys, ["data", "check", str(tmp_path)], code=2)
@@ -237,3 +260,105 @@ def test_a_pickle_is_never_read(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "model.pt").write_bytes(b"\x80\x04N.")
     assert "pickle" in refused(capsys, ["sample", str(tmp_path / "model.pt")])
     assert "pickle" in refused(capsys, ["sample", str(tmp_path)])
+
+
+# --- words in odd places --------------------------------------------------------------------------------------------------
+
+
+def asked(words: list[str]) -> tuple:
+    from condgen.options import read_run
+
+    return read_run(words)
+
+
+def test_flags_may_stand_before_the_target():
+    run, flags = asked(["--json", "--steps", "3", "cgan-digits", "--batch=4", "--conditions", "digit", "--metrics=frechet, kernel"])
+    assert flags.json and (run.name, run.steps, run.batch) == ("cgan-digits", 3, 4)
+    assert (run.conditions, run.metrics) == (("digit",), ("frechet", "kernel"))
+    assert asked(["cgan-digits", "--metrics", "[frechet, kernel]"])[0].metrics == ("frechet", "kernel")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["--skip-bad"], True), (["--skip_bad"], True), (["--skip_bad", "true"], True), (["--skip-bad=false"], False), ([], False)],
+)
+def test_skip_bad_is_a_flag_or_a_truth(words: list[str], expected: bool):
+    assert asked([*words, "cgan-digits"])[0].skip_bad is expected
+    assert asked(["cgan-digits", *words, "--steps", "3"])[0].skip_bad is expected
+
+
+def test_a_missing_value_is_told_in_one_voice(capsys: pytest.CaptureFixture[str]):
+    assert refused(capsys, ["train", "cgan-digits", "--out"]) == "condgen: --data, --size and --out each need a value\n"
+
+
+def test_a_papers_value_never_stands_beside_other_data():
+    own, other = asked(["gan-mnist"])[0], asked(["gan-mnist", "--data", "digits"])[0]
+    assert own.reported and own.source and asked(["gan-mnist", "--data", "mnist"])[0] == own
+    assert (other.reported, other.source, other.name, other.data) == ({}, "", "gan-digits", "digits")
+
+
+def test_of_several_processes_one_answers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", "1")
+    assert main(["list", "models", "--json"]) == 0 == main(["list", "models"])
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("RANK", "0")
+    assert main(["list", "models"]) == 0
+    assert "cgan" in capsys.readouterr().out
+
+
+def test_samples_of_points_are_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    np.savez(tmp_path / "points.npz", x=np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32), kind=np.array(["a", "b"] * 20))
+    out = str(tmp_path / "run")
+    answers(capsys, ["train", "gan-mixture2d", "--data", str(tmp_path / "points.npz"), "--out", out, "--steps", "1", "--batch", "8"])
+    found = answers(capsys, ["sample", out, "-n", "3"])
+    assert found["out"].endswith("samples.npz")
+    with np.load(found["out"]) as drawn:
+        assert drawn["x"].shape == (3, 2)
+    assert ".npz" in refused(capsys, ["sample", out, "--out", str(tmp_path / "grid.png")])
+
+
+# --- a stranger's pictures ------------------------------------------------------------------------------------------------
+
+
+def pictures(folder: Path, name: str, words: tuple[str, str]) -> Path:
+    """24 pictures of 8x8 px beside a metadata.csv with one column besides the files' names."""
+    import csv
+
+    from PIL import Image
+
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file_name", name])
+        for i in range(24):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+            table.writerow([f"{i}.png", words[i % 2]])
+    return folder
+
+
+@pytest.mark.parametrize("target", ["cgan", "cgan-digits"])
+def test_broken_pictures_are_left_out_where_asked(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    folder = pictures(tmp_path / "pets", "kind", ("cat", "dog"))
+    (folder / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
+    words = ["train", target, "--data", str(folder), "--out", str(tmp_path / "run"), "--steps", "1", *SMALL]
+    assert "3.png" in refused(capsys, words)
+    assert main([*words, "--skip-bad"]) == 0
+    assert "1 of 24" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["run"]["skip_bad"] is True
+
+
+@pytest.mark.parametrize("name", ["x", "file", "allow_pickle", "type", "c.d", "a=b", "with space", "Größe \U0001f99c"])
+def test_a_condition_may_have_any_name(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder, run, out = pictures(tmp_path / "pets", name, ("u", "v=w")), str(tmp_path / "run"), tmp_path / "drawn.npz"
+    small = ["--model.width", "4", "--batch", "8", "--steps", "1", "--conditions", name]
+    assert main(["train", "cgan", "--data", str(folder), "--out", run, *small]) == 0
+    assert main(["sample", run, "--set", f"{name}=v=w", "-n", "3", "--out", str(out)]) == 0
+    with np.load(out) as drawn:
+        member = "condition_x" if name == "x" else name
+        assert set(drawn.files) == {"x", member} and drawn["x"].shape == (3, 8, 8, 3) and drawn[member].tolist() == [1, 1, 1]
+    assert main(["evaluate", run, "-n", "20", "--metrics", "diversity_ratio,frechet"]) == 0
+    assert main(["describe", run]) == 0
+    assert f"--set {name}=" in capsys.readouterr().out

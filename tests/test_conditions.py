@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -106,6 +107,9 @@ def test_a_schema_that_cannot_be_is_refused_in_words(data, says):
         ("box", torch.tensor([[0.5, 0.5, 0.6, 0.1]]), "row 0: box 0.5,0.5,0.6,0.1 leaves the picture"),
         ("box", torch.tensor([[0.5, 0.5, 0.0, 0.1]]), "leaves the picture"),
         ("map", torch.zeros(2, 1, 6, 4), r"\(n, 1, 4, 6\)"),
+        ("face", torch.tensor([[1.0, 20.0], [0.0, 400.0]]), "row 1: attribute 'age' is 400; the data ranges from 18 to 90"),
+        ("pose", torch.tensor([[[0.5, 0.5, 1.0], [7.0, 0.5, 1.0]]]), r"row 0: point 'foot' is 7,0.5,1; expected x, y in \[-0.5, 1.5\]"),
+        ("pose", torch.tensor([[[0.5, 0.5, 2.0], [0.0, 0.5, 1.0]]]), "row 0: point 'hand'"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_row(name, values, says):
@@ -180,6 +184,7 @@ def test_an_attribute_may_go_a_little_beyond_the_data_and_no_further():
         ("caption", "ü" * 13, "has 26 bytes"),
         ("box", "0.5,0.5,0.9,0.1", r"box 0.5,0.5,0.9,0.1 leaves the picture \(x, y, w, h in \[0, 1\]\)"),
         ("box", "0.5,0.5,0.9", "is not 4 number"),
+        ("pose", "1,2,1,0,0,0", "point 'hand' is 1,2,1"),
         ("pose", "1,2,3", r"is not 6 number\(s\) of shape \(2, 3\)"),
         ("map", "0", r"is not 24 number\(s\) of shape \(1, 4, 6\)"),
     ],
@@ -236,6 +241,9 @@ def test_an_attribute_may_differ_from_sample_to_sample(ages):
     "asked, expected",
     [
         ({"digit": ["one", "seven"]}, [1, 2]),
+        ({"digit": ("one", "seven")}, [1, 2]),
+        ({"digit": np.array(["one", "seven"])}, [1, 2]),
+        ({"digit": np.array("one")}, [1]),
         ({"digit": torch.tensor([1, 2])}, [1, 2]),
         ({"digit": torch.tensor(1)}, [1]),
         ({"digit": "one", "look": torch.zeros(2, 3)}, [1, 1]),
@@ -262,6 +270,11 @@ def test_lists_and_tensors_say_how_many(asked, expected):
         ({"look": torch.zeros(4)}, None, r"'look': expected .*\(3,\).* got \(4,\)"),
         ({"look": torch.zeros(2, 4)}, None, r"'look': expected .*\(3,\).* got \(2, 4\)"),
         ({"look": torch.zeros(1, 2, 3)}, None, r"'look': expected"),
+        ({"digit": torch.tensor([1.7, 0.0])}, None, "'digit': expected whole numbers, such as torch.int64, got torch.float32"),
+        ({"digit": torch.tensor([True, False])}, None, "'digit': expected whole numbers, .* got torch.bool"),
+        ({"digit": np.array(["one", "sevn"])}, None, "'sevn': did you mean 'seven'"),
+        ({"digit": ()}, None, "no value"),
+        ({"face": torch.tensor([0.0, 400.0])}, None, "'face': row 0: attribute 'age' is 400"),
         ({"digit": torch.tensor([5])}, None, "'digit': row 0 holds index 5, valid are 0 to 2"),
         ({"box": torch.tensor([0.9, 0.0, 0.5, 0.5])}, None, "leaves the picture"),
         ({"digt": "one"}, None, "unknown condition 'digt': did you mean 'digit'.*smile, age"),
@@ -271,6 +284,11 @@ def test_lists_and_tensors_say_how_many(asked, expected):
 def test_what_cannot_be_completed_is_refused_by_name(asked, n, says):
     with pytest.raises(BadInput, match=says):
         complete(SCHEMA, asked, ROWS, n)
+
+
+def test_a_range_names_labels_that_are_numbers():
+    schema = {"digit": Label(tuple("0123"))}
+    assert complete(schema, {"digit": range(1, 4)}, {"digit": torch.tensor([0])})["digit"].tolist() == [1, 2, 3]
 
 
 def test_values_are_the_callers_own():

@@ -138,7 +138,7 @@ def test_a_source_that_cannot_be_read_at_all_is_a_report_too(tmp_path):
 
 def test_known_and_array_sources(tmp_path):
     report = check("digits")
-    assert report.ok and sum(report.classes["digit"].values()) == report.samples == 1438
+    assert report.ok and sum(report.classes["digit"].values()) == report.samples == 1797
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 3, 3), np.uint8), label=np.array([0, 0, 1, 1]))
     report = check(str(tmp_path / "a.npz"))
     assert {p.kind for p in report.problems} == {"duplicate"} and report.classes == {"label": {"0": 2, "1": 2}}

@@ -186,6 +186,16 @@ def test_held_out_is_stable_and_leaves_every_class_in_train():
     assert twice[::2] == twice[1::2], "captions of one picture stay together"
 
 
+@pytest.mark.parametrize("n", [20, 40, 60, 100])
+def test_a_small_set_holds_out_its_tenth(n):
+    for prefix in "abcdefgh":
+        names = [f"{prefix}{i}.png" for i in range(n)]
+        out = held_out_by_name(names, [i % 2 for i in range(n)])
+        more = held_out_by_name([*names, "one-more.png"], [i % 2 for i in range(n + 1)])
+        assert sum(out) >= n // 10
+        assert sum(a != b for a, b in zip(out, more, strict=False)) <= 1, "adding a picture moves few others"
+
+
 # --- pictures of all sorts ---
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from condgen.conditions import Attributes, Label
 from condgen.data import Batch, load
@@ -141,7 +141,7 @@ def test_the_same_seed_measures_the_same(faithful):
 
 def test_provenance_says_judge_numbers_and_control(faithful):
     said = faithful["metrics"]["frechet"]["provenance"]
-    assert said.startswith("frechet|judge-v1:")
+    assert said.startswith("frechet|judge-v2:")
     assert "|n=1000/359|f64|v1" in said
     assert "control=untrained model" in said
     assert "judge accuracy=0.9" in faithful["metrics"]["class_consistency"]["provenance"]
@@ -187,9 +187,57 @@ def test_samples_that_are_not_finite_are_refused():
         evaluate(model, RUN, metrics=["frechet"])
 
 
-def test_every_class_is_asked_as_often():
+def test_one_draw_asks_as_the_test_rows_are_and_every_class_as_often():
     measuring = Measuring(stored(), RUN, n=57)
-    assert measuring.asked["digit"].bincount().tolist() == [5] * 10
+    asked, test = measuring.asked["digit"], load("digits", "test").values()["digit"]
+    assert measuring.groups_asked.bincount().tolist() == [5] * 10
+    assert torch.equal(asked[measuring.evenly], measuring.groups_asked)
+    assert 50 < len(asked) < 70 and len(measuring.natural) == len(measuring.balanced) == 50
+    whole = Measuring(stored(), RUN, n=3590)
+    assert torch.equal(whole.naturally["digit"].bincount(), 10 * test.bincount())
+    assert torch.equal(measuring.stand_in.c["digit"], measuring.naturally["digit"])
+
+
+class Blobs:
+    """Two overlapping Gaussians of the plane, nine rows of the first for each of the second; `asked` are labels to draw for."""
+
+    shape, schema = (2,), {"type": Label(("common", "rare"))}
+
+    def __init__(self, n, seed):
+        self.labels = (torch.arange(n) % 10 == 9).long()
+        self.x, self.fingerprint = self.draw(self.labels, Generator().manual_seed(seed)), f"blobs-{n}-{seed}"
+
+    @staticmethod
+    def draw(labels, generator):
+        return 0.2 * torch.randn(len(labels), 2, generator=generator) + labels[:, None] * 0.6 - 0.3
+
+    def __len__(self):
+        return len(self.labels)
+
+    def values(self, rows=None):
+        return {"type": self.labels if rows is None else self.labels[rows]}
+
+    def batch(self, rows):
+        return Batch(self.x[rows], {"type": self.labels[rows]})
+
+
+class Faithful(Stored):
+    def prior(self, n, c):
+        return self.noise.normal(n, 2)
+
+    def decode(self, z, c):
+        return 0.2 * z + c["type"][:, None] * 0.6 - 0.3 if self.trained else z
+
+
+def test_a_faithful_sampler_of_rare_classes_is_at_its_ceilings():
+    model = Faithful((2,), Blobs.schema)
+    model.trained = True
+    found = evaluate(model, RUN, n=2000, train=Blobs(4000, 0), test=Blobs(2000, 1))["metrics"]
+    for name, slack in {"frechet": 0.003, "class_consistency": 0.03, "class_consistency_worst": 0.06, "diversity_ratio": 0.05}.items():
+        assert found[name]["value"] == pytest.approx(found[name]["ceiling"], abs=slack), name
+    assert found["frechet"]["control"] > 0.5
+    assert "classes as in the test rows|ceiling=training rows" in found["frechet"]["provenance"]
+    assert "classes evenly|" in found["class_consistency"]["provenance"]
 
 
 def test_other_conditions_come_from_rows_of_the_class():
@@ -206,6 +254,31 @@ def test_other_conditions_come_from_rows_of_the_class():
 
     measuring = Measuring(stored(schema=Doubled.schema), RUN, n=40, train=Doubled(), test=Doubled())
     assert torch.equal(measuring.asked["twice"][:, 0], 2.0 * measuring.asked["digit"])
+
+
+def test_data_that_hold_no_test_rows_are_refused(tmp_path):
+    from numpy import savez, zeros
+
+    savez(tmp_path / "all.npz", x=zeros((1, 8, 8, 1), dtype="uint8"))
+    run = Run(model="fake", data=str(tmp_path / "all.npz"))
+    with pytest.raises(BadInput, match=r"all.npz has no test split, so there is nothing to measure against: add samples"):
+        evaluate(stored(schema={}), run)
+    with pytest.raises(BadInput, match="has 1 row; measuring needs at least 2"):
+        evaluate(stored(), RUN, test=load("digits", "test").slice(0, 1))
+
+
+def test_what_differs_is_said_in_words():
+    def said(condition, name="digit"):
+        with pytest.raises(BadInput) as error:
+            Measuring(stored(schema={name: condition}), RUN)
+        return str(error.value).removeprefix("the model's conditions and the data's differ: ")
+
+    digits = tuple("0123456789")
+    assert said(Label(("0", "a"))) == "of 'digit' the model knows 2 labels with a, the data have 10 labels with 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert said(Label(digits[:9])) == "of 'digit' the model knows 9 labels, the data have 10 labels with 9"
+    assert said(Label(digits[::-1])).startswith("of 'digit' the model knows 10 labels in the order 9, 8,")
+    assert said(Label(digits), "number") == "the model reads 'number', the data have digit"
+    assert said(Attributes(("v",))).startswith("'digit' is Attributes, v (0 to 1) to the model and Label, 0, 1,")
 
 
 def test_points_are_measured_in_their_own_coordinates():
@@ -250,6 +323,15 @@ def test_judge_is_cached_by_content_and_reads_back_equal(monkeypatch):
     assert first.features(x).shape == (50, 64)
 
 
+def test_training_a_judge_is_said_once(caplog, tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "_cache", lambda: tmp_path)
+    monkeypatch.setattr(judging, "train_judge", lambda *a: train_judge(*a, epochs=1))
+    with caplog.at_level("INFO", "condgen"):
+        judge_for(load("digits").slice(0, 200), load("digits", "test"))
+        judge_for(load("digits").slice(0, 200), load("digits", "test"))
+    assert caplog.text.count("training a judge of digit on 200 real samples") == 1
+
+
 def test_a_damaged_judge_is_trained_again(tmp_path, monkeypatch):
     monkeypatch.setattr(judging, "_cache", lambda: tmp_path)
     monkeypatch.setattr(judging, "train_judge", lambda *a: train_judge(*a, epochs=1))
@@ -289,6 +371,11 @@ def test_judge_fits_every_shape(shape):
     net = judging.JudgeNet(shape, {"a": 3})
     assert net(torch.rand(4, *shape))["a"].shape == (4, 3)
     assert sum(p.numel() for p in net.parameters()) < 400_000
+
+
+@pytest.mark.parametrize("name", ["type", "keys", "values", "half", "float", "training", "a.b", "body"])
+def test_judge_reads_conditions_of_any_name(name):
+    assert judging.JudgeNet((1, 8, 8), {name: 3})(torch.rand(4, 1, 8, 8))[name].shape == (4, 3)
 
 
 def test_judge_reads_attributes_and_leaves_out_the_unknown():

@@ -11,7 +11,7 @@ from condgen.data.store import Dataset
 from condgen.errors import BadInput
 from condgen.model import Optimizer
 from condgen.models import ae, cgan
-from condgen.training import health, preview, turns
+from condgen.training import health, loop, preview, turns
 from condgen.training.health import Balance, Diverged, sameness
 from tiny import AE, CGAN, CVAE, MIRZA, assert_close, assert_same, measured, saved, tensors_of, trained
 
@@ -282,7 +282,7 @@ def test_cut_covers_the_batch_once():
 
 def test_balance_says_its_sentence_once():
     balance = Balance()
-    said = [balance.watch({"D/game": 0.001, "G/game": 9.0}) for _ in range(3 * Balance.PATIENCE)]
+    said = [balance.watch({"D/game": 0.001, "G/game": 9.0}, step) for step in range(3 * Balance.PATIENCE)]
     sentences = [(i, s) for i, s in enumerate(said) if s]
     assert len(sentences) == 1 and sentences[0][0] >= Balance.PATIENCE - 1
     assert "D tells every fake (its loss is 0.001, G's 9.0)" in sentences[0][1] and "Try a larger r1" in sentences[0][1]
@@ -291,13 +291,32 @@ def test_balance_says_its_sentence_once():
 @pytest.mark.parametrize("losses", [{"D/game": 1.38, "G/game": 0.69}, {"D/game": 0.001, "G/game": 0.5}, {"model/kl": 1e-6}, {}])
 def test_balance_is_silent_where_nothing_is_wrong(losses):
     balance = Balance()
-    assert [balance.watch(losses) for _ in range(2 * Balance.PATIENCE)] == [None] * (2 * Balance.PATIENCE)
+    assert [balance.watch(losses, step) for step in range(2 * Balance.PATIENCE)] == [None] * (2 * Balance.PATIENCE)
 
 
 def test_a_swing_does_not_count():
     """Short of the patience, and over again before it: nothing is said."""
     balance, lost, even = Balance(), {"D/game": 0.0, "G/game": 20.0}, {"D/game": 5.0, "G/game": 0.5}
-    assert [balance.watch(w) for _ in range(20) for w in [lost] * 200 + [even] * 200] == [None] * 8000
+    swings = [w for _ in range(20) for w in [lost] * 200 + [even] * 200]
+    assert [balance.watch(w, step) for step, w in enumerate(swings)] == [None] * 8000
+
+
+def test_one_look_is_not_enough_however_late():
+    assert Balance().watch({"D/game": 0.001, "G/game": 9.0}, 10 * Balance.PATIENCE) is None
+
+
+@pytest.mark.parametrize("every", [1, 10, 50, 200])
+def test_a_d_that_wins_is_said_once_however_often_is_logged(every, monkeypatch, caplog):
+    """Driven through the loop: even for 300 steps, then D wins for 1000."""
+
+    def one_step(run, state, *_):
+        state.step += 1
+        even = state.step <= 300
+        return {"D/game": torch.tensor(1.3 if even else 0.001), "G/game": torch.tensor(0.7 if even else 9.0)}
+
+    monkeypatch.setattr(loop, "one_step", one_step)
+    trained(replace(CGAN, steps=1300, log_every=every))
+    assert [r.message.split(" (")[0] for r in caplog.records if r.levelname == "WARNING"] == ["D tells every fake"]
 
 
 def test_samples_that_are_all_alike_are_named():

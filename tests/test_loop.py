@@ -1,5 +1,6 @@
 """The loop and its parts: turns, isolation of players, order, schedules, averages, clipping, leaving."""
 
+import logging
 import math
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ import tiny
 from condgen import api
 from condgen.errors import BadInput
 from condgen.model import Model, Optimizer, Run
-from condgen.training import loop, order, schedules
+from condgen.training import loop, order, processes, schedules
 from condgen.training.ema import EMA, RAMP_UP, decay
 from condgen.training.state import begin, make
 from tiny import AE, CGAN, CVAE, MIRZA, saved, trained
@@ -89,6 +90,13 @@ def test_seconds_go_on_after_a_stop(tmp_path):
 def test_a_run_that_cannot_be_is_refused(change, message):
     with pytest.raises(BadInput, match=message):
         trained(replace(CGAN, **change))
+
+
+def test_the_announcement_of_bfloat16_is_not_heard(caplog):
+    with caplog.at_level("INFO", logger="lightning_fabric.utilities.rank_zero"):
+        processes.make_fabric("bf16")
+        assert logging.getLogger("lightning_fabric.utilities.rank_zero").level == logging.INFO, "put back as it was"
+    assert "Automatic Mixed Precision" not in caplog.text
 
 
 def test_a_batch_may_be_larger_than_the_data():

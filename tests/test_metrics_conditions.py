@@ -36,6 +36,11 @@ def test_one_picture_a_class_has_no_diversity():
     assert diversity_ratio(real[groups], groups, real, groups) == 0.0
 
 
+def test_mean_consistency_counts_each_class_the_same():
+    found = consistency([0, 0, 0, 1, 0], [0, 0, 0, 1, 1])
+    assert (found.overall, found.mean, found.worst) == (0.8, 0.75, 0.5)
+
+
 def test_diversity_without_common_conditions_is_refused():
     x = np.arange(4.0)[:, None]
     with pytest.raises(BadInput, match="no condition"):

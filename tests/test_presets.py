@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import condgen
 from condgen import models
@@ -17,6 +18,7 @@ from condgen.data import available
 from condgen.errors import BadInput
 from condgen.evaluation.protocols import METRICS
 from condgen.model import Optimizer, Run, capabilities
+from condgen.models.cgan import CGAN
 from condgen.training import loop, schedules, state
 
 PRESETS = models.presets()
@@ -150,6 +152,46 @@ def test_a_run_that_cannot_be_is_refused_before_its_first_step(changes, says):
         next(condgen.train(replace(run, **changes)))
 
 
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"batch": 0}, "batch is 0; expected a whole number of at least 1"),
+        ({"batch": 8.0}, "batch is 8.0; expected a whole number"),
+        ({"batch": True}, "batch is True; expected a whole number"),
+        ({"steps": -1}, "steps is -1; expected a whole number of at least 0"),
+        ({"steps": "10"}, "steps is '10'; expected a whole number"),
+        ({"seed": -1}, "seed is -1; expected a whole number of at least 0"),
+        ({"seed": 2**63}, "expected a whole number of at most"),
+        ({"log_every": None}, "log_every is None; expected a whole number"),
+        ({"size": 0}, "size is 0; expected a whole number of at least 1"),
+        ({"model": CGAN}, "model is .*CGAN.*; expected str"),
+        ({"data": Path("birds")}, r"data is PosixPath\('birds'\); expected str"),
+        ({"options": None}, "options is None; expected dict"),
+        ({"conditions": "digit"}, "conditions is 'digit'; expected tuple"),
+        ({"half_life_images": -1.0}, "half_life_images is -1.0"),
+        ({"clip": 0}, "clip is 0; expected a number above 0, or None"),
+        ({"optimizers": {"*": "Adam"}}, r"the optimizer of '\*' is 'Adam'; expected an Optimizer"),
+    ],
+)
+def test_a_run_whose_fields_make_no_sense_cannot_be_made(changes, says):
+    with pytest.raises(BadInput, match=says):
+        replace(PRESETS["gan-digits"], **changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lr": "fast"}, {"lr": -1.0}, {"lr": math.nan}, {"betas": (0.9,)}, {"betas": (0, 1)}, {"schedule": None}]
+)
+def test_an_optimiser_that_makes_no_sense_cannot_be_made(changes):
+    (name,) = changes
+    with pytest.raises(BadInput, match=f"{name} is "):
+        Optimizer(**changes)
+
+
+def test_what_is_no_run_is_refused():
+    with pytest.raises(BadInput, match="3 cannot be trained; expected a Run or the name of a preset"):
+        next(condgen.train(3))
+
+
 @pytest.fixture(scope="module")
 def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "points.npz"
@@ -166,6 +208,27 @@ def test_a_run_is_planned_for_a_persons_own_data(model, source, request):
     assert run.batch <= len(condgen.api.dataset(run)) and run.options.keys() <= parameters(run).keys()
     (step,) = condgen.train(replace(run, steps=1))
     assert all(v.isfinite() for v in step.losses.values())
+
+
+@pytest.mark.parametrize(
+    "sides, size", [((128, 128), 64), ((28, 28), None), ((30, 30), 24), ((64, 48), None), ((100, 40), 40), ((33, 31), 24)]
+)
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_large_or_odd_pictures_are_brought_to_a_side_that_suits(sides, size, kind, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *sides), dtype=np.uint8)
+    source = tmp_path / ("set.npz" if kind == "npz" else "set")
+    if kind == "npz":
+        np.savez(source, x=pixels)
+    else:
+        source.mkdir()
+        for i, picture in enumerate(pixels):
+            Image.fromarray(picture).save(source / f"{i}.png")
+    run = plan("gan", source)
+    assert run.size == size and run.data == str(source)
+    shape = condgen.api.dataset(run).shape
+    assert shape == (1, *((size, size) if size else sides))
+    if size != 64:
+        condgen.api.build(replace(run, options={"width": 4, "z_dim": 2}), condgen.api.dataset(run))
 
 
 def test_a_plan_needs_a_model_and_data_that_are_there(tiny):

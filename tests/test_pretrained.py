@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import condgen
-from condgen import models, pretrained
+from condgen import drawing, models, pretrained
 from condgen.conditions import Attributes, Box, Label, Text
 from condgen.errors import BadInput
 from condgen.model import Optimizer, Run, Sampler
@@ -97,6 +98,84 @@ def test_what_was_loaded_is_for_use(saved):
     assert torch.equal(model.sample({"digit": "two"}, n=3, seed=5), tiny().sample({"digit": "two"}, n=3, seed=5))
     model.save_pretrained("again")
     assert (saved.parent / "again/model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
+
+
+def test_what_was_loaded_remembers_its_run(saved):
+    model = condgen.load(saved)
+    assert model.facts == {k: v for k, v in json.loads(json.dumps(FACTS)).items() if k != "evaluation"} and tiny().facts == {}
+    model.save_pretrained("again")
+    before, after = (json.loads((f / "config.json").read_text()) for f in (saved, saved.parent / "again"))
+    assert after == before and "77 of batch 64, seed 0" in Path("again/README.md").read_text()
+    model.save_pretrained("later", {"step": 78})
+    assert "78 of batch 64" in Path("later/README.md").read_text(), "what is given comes first"
+
+
+def test_a_run_remembers_itself_without_its_run_json(workplace):
+    run = Run("ae.AE", "digits", {"z_dim": 2, "hidden": (8,)}, split="train[:20]", batch=8, steps=2)
+    list(condgen.train(run, "run"))
+    assert json.loads(Path("run/config.json").read_text())["run"]["precision"] == "32", "what auto came to"
+    assert "| precision | 32 |" in Path("run/README.md").read_text()
+    before = condgen.load("run").facts
+    assert set(before) == set(pretrained.FACTS) and before["step"] == 2
+    for text in ("{", None):
+        Path("run/run.json").write_text(text) if text else Path("run/run.json").unlink()
+        assert condgen.load("run").facts == before and condgen.api.describe("run")["step"] == 2
+    condgen.load("run").save_pretrained("my-digits")
+    assert json.loads(Path("my-digits/config.json").read_text())["data"] == before["data"]
+
+
+@pytest.mark.parametrize("run", [{"optimizers": 3}, {**RUN.to_json(), "batch": "many"}, {**RUN.to_json(), "stepps": 1}])
+def test_nonsense_about_a_run_does_not_keep_a_model_from_loading(run, saved):
+    change(saved, run=run, step="ten", data=None)
+    model = condgen.load(saved)
+    assert model.facts == {"seconds": 12.4}
+    model.save_pretrained("again")
+
+
+def test_other_data_than_was_trained_on_is_said(workplace, monkeypatch, caplog):
+    from condgen.evaluation import protocols, report
+
+    monkeypatch.setattr(protocols, "evaluate", lambda *_, **__: {"metrics": {}, "machine": "a test", "seed": 0})
+    monkeypatch.setattr(report, "write_report", lambda *_: None)
+    run = Run("ae.AE", "digits", {"z_dim": 2, "hidden": (8,)}, split="train[:20]", batch=8, steps=1)
+    list(condgen.train(run, "run"))
+    condgen.load("run").save_pretrained("other")
+    condgen.api.evaluate("other")
+    assert "trained on" not in caplog.text
+    change(Path("other"), data="ab12")
+    condgen.api.evaluate("other")
+    now = condgen.api.dataset(run).fingerprint
+    assert f"digits (train[:20]) is not what the model was trained on: it was ab12, is {now}" in caplog.text
+
+
+def test_the_seed_chooses_what_is_left_open(saved):
+    model = condgen.load(saved)
+    model.rows = {"digit": torch.arange(30) % 3, "face": torch.rand(30, 2).round(), "caption": torch.arange(30 * 8).reshape(30, 8).byte()}
+    one, again, other = (model.completed({"digit": "two"}, 5, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(one[k], again[k]) for k in one) and not torch.equal(one["caption"], other["caption"])
+    for values in (one, other):
+        rows = [int((model.rows["caption"] == c).all(1).nonzero()) for c in values["caption"]]
+        assert len(set(rows)) == 5 and torch.equal(values["face"], model.rows["face"][rows]), "a row stays together"
+    drawn = drawing.draw(model, {}, 6, seed=4)
+    assert torch.equal(drawn.x, model.sample({"digit": drawn.c["digit"]}, n=6, seed=4)), "both ways see the same rows"
+    assert not torch.equal(model.sample(n=5)[0], model.sample(n=5)[0]), "without a seed each time others"
+
+
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        ({"n": 2.0}, "n is 2.0; expected a whole number of at least 1"),
+        ({"n": "2"}, "n is '2'; expected a whole number"),
+        ({"n": 0}, "n is 0; expected a whole number of at least 1"),
+        ({"n": 2, "chunk": 0}, "chunk is 0; expected a whole number of at least 1"),
+        ({"n": 2, "seed": "0"}, "seed is '0'; expected a whole number of at least 0"),
+        ({"n": 2, "seed": 2**63}, f"seed is {2**63}; expected a whole number of at most"),
+        ({"c": ["two"]}, r"what is asked is \['two'\]; expected conditions by name"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(asked, says, saved):
+    with pytest.raises(BadInput, match=says):
+        condgen.load(saved).sample(**asked)
 
 
 def test_a_class_that_no_one_could_find_again_is_not_saved(workplace):
@@ -226,7 +305,7 @@ def test_what_is_no_model_is_refused(workplace):
     Path("notes.txt").write_text("hello")
     refused("notes.txt", "is a file; give the folder")
     refused("nowhere", "unknown model or run 'nowhere'")
-    refused("../../etc/passwd/x", "unknown model or run")
+    refused("../../etc/passwd/x", "there is no folder")
 
 
 @pytest.mark.parametrize(
@@ -448,12 +527,35 @@ def test_a_name_on_the_hub_is_fetched_by_its_four_files(saved, monkeypatch):
     assert asked == {"name": "someone/small-digits", "revision": "v1", "files": FILES} and models.path(model) == "cgan.CGAN"
 
 
-def test_a_hub_that_does_not_answer_is_said(workplace, monkeypatch):
+def test_a_loaded_model_is_pushed_without_the_place_of_its_data(hub, saved):
+    change(saved, run={**RUN.to_json(), "data": "/home/someone/birds"})
+    condgen.load(saved).push_to_hub("someone/birds")
+    assert json.loads(hub.files["config.json"])["run"]["data"] == "birds"
+    assert not any(b"/home/someone" in content for content in hub.files.values())
+
+
+@pytest.mark.parametrize("name", ["../typo", "./typo", "./a/typo", "/typo", "~/typo", "runs/cgan-digit", "a/b/c", "saved/typo"])
+def test_a_path_that_is_not_there_is_never_asked_of_the_hub(name, saved, monkeypatch, condgen):
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    Path("runs/cgan-digits").mkdir(parents=True)
+    Path("runs/cgan-digits/run.json").write_text("{}")
+    answer = condgen("sample", name)
+    assert answer.code == 2 and answer.err.startswith(f"condgen: there is no folder {name}: ") and "Valid: cgan-digits" in answer.err
+    assert ("did you mean 'cgan-digits'?" in answer.err) == (name == "runs/cgan-digit")
+
+
+def test_a_name_that_the_hub_cannot_have_is_refused(workplace):
+    refused("some--one/digits", "is no folder here, and the hub does not give it")
+
+
+@pytest.mark.parametrize("error", [LocalEntryNotFoundError, OfflineModeIsEnabled, HFValidationError, RuntimeError])
+def test_a_hub_that_does_not_answer_is_said(error, workplace, monkeypatch):
+    import huggingface_hub
 
     def snapshot_download(*args, **kwargs):
-        raise LocalEntryNotFoundError("no connection")
+        raise error("no connection")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     refused("someone/small-digits", "is no folder here, and the hub does not give it: no connection")

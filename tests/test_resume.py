@@ -18,7 +18,7 @@ import torch
 import tiny
 from condgen.errors import BadInput
 from condgen.model import Optimizer
-from condgen.training import checkpoint, loop
+from condgen.training import checkpoint, loop, schedules
 from tiny import AE, CGAN, CVAE, MIRZA, assert_same, measured, saved, trained
 
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -116,6 +116,32 @@ def test_several_changes_are_all_named(half):
 def test_what_does_not_move_the_weights_may_change(change, half, tmp_path):
     out = copied(half, tmp_path / "copy")
     assert next(tiny.steps(replace(CGAN, **change), out)).step == 3
+
+
+@pytest.mark.parametrize("steps", [8, 12, 20])
+@pytest.mark.parametrize("schedule", schedules.SCHEDULES)
+def test_another_length_is_said_where_the_schedule_moves_with_it(schedule, steps, tmp_path, caplog):
+    run = replace(AE, optimizers={"*": Optimizer(lr=1e-3, schedule=schedule)})
+    trained(run, tmp_path, stop=6)
+    longer = replace(run, steps=steps)
+    state = trained(longer, tmp_path)
+    said = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    if steps == run.steps or schedule not in schedules.STRETCHED:
+        assert said == []
+        assert_same(state, trained(longer))
+    else:
+        (sentence,) = said
+        assert sentence.startswith(
+            f"steps was 12, is {steps}: the {schedule} schedule of the learning rate moves with the length of the run"
+        )
+        assert sentence.endswith(f"not that of a run of {steps} steps from its start")
+
+
+def test_the_schedules_that_move_with_the_length_are_named_as_such():
+    for name in schedules.SCHEDULES:
+        o = Optimizer(schedule=name)
+        moves = any(schedules.at(step, 100, o) != schedules.at(step, 150, o) for step in range(100))
+        assert moves == (name in schedules.STRETCHED)
 
 
 def copied(folder: Path, to: Path) -> Path:

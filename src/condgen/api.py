@@ -41,20 +41,22 @@ def preset(name: str) -> Run:
     return found[name]
 
 
-def plan(model: str, source: str, size: int | None = None) -> Run:
+def plan(model: str, source: str | os.PathLike[str], size: int | None = None, skip_bad: bool = False) -> Run:
     """A run of any model on a person's own data, with defaults chosen from that data and from the model's first preset.
 
     Args:
         model: such as "cgan" or "cgan.CGAN".
         source: a known set, or the path of a folder, a zip or an .npz.
         size: side of the pictures in px; by default the data's own where its pictures are equal and at most 64 px.
+        skip_bad: leave out, counted, the pictures that cannot be read, instead of refusing.
 
     Raises:
         BadInput: for an unknown model, or data that cannot be used.
     """
+    source = os.fspath(source)
     cls = models.find(model)
     size = size or _size_for(source)
-    loaded = data.load(source, size=size)
+    loaded = data.load(source, size=size, skip_bad=skip_bad)
     likeness = _nearest_preset(models.path(cls), math.prod(loaded.shape)) or Run(models.path(cls), source)
     batch = min(likeness.batch, 2 ** int(math.log2(max(len(loaded), 1))))
     steps = 3000 if len(loaded) < 5000 else 8000
@@ -69,6 +71,7 @@ def plan(model: str, source: str, size: int | None = None) -> Run:
         half_life_images=min(20_000.0, batch * steps / 20) if likeness.half_life_images else 0.0,
         name=f"{model.split('.')[0]}-{Path(source).stem}",
         source="defaults chosen from the data",
+        skip_bad=skip_bad,
     )
 
 
@@ -93,11 +96,12 @@ def _options_for(cls: type[Model], loaded: "Dataset") -> dict[str, Any]:
 
 def _size_for(source: str) -> int | None:
     """None where the data's own size can be trained on as it is, else a side that suits most of its pictures."""
-    if source in data.available() or source.endswith(".npz"):
+    if source in data.available():
         return None
     from condgen.data.check import check
 
-    sizes = [(int(w), int(h), n) for (w, h), n in ((k.split("x"), n) for k, n in check(source).sizes.items())]
+    found = {k: n for k, n in check(source).sizes.items() if "x" in k}  # points have none
+    sizes = [(int(w), int(h), n) for (w, h), n in ((k.split("x"), n) for k, n in found.items())]
     if not sizes or (len(sizes) == 1 and max(sizes[0][:2]) <= LARGEST_DEFAULT_PX and sizes[0][0] % 4 == sizes[0][1] % 4 == 0):
         return None
     typical = sorted(min(w, h) for w, h, n in sizes for _ in range(n))[sum(n for *_, n in sizes) // 2]
@@ -147,10 +151,13 @@ def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Generato
     from condgen.training import loop
 
     run = preset(run) if isinstance(run, str) else run
+    if not isinstance(run, Run):
+        raise BadInput(f"{run!r} cannot be trained; expected a Run or the name of a preset")
     loaded = dataset(run)
     for note in loaded.notes:
         log.info("%s", note)
     model = build(run, loaded)
+    run = replace(run, precision=loop.precision(run, model))
     folder = None if out is None else Path(out)
     last = None
     # Closed here and not by the garbage collector, which would swallow a last save that fails.
@@ -181,7 +188,8 @@ def export(folder: Path, run: Run, loaded: "Dataset", state: "State | None") -> 
 
 def home(name: str | os.PathLike[str]) -> Path:
     """The folder behind a name: a path, or a preset that was trained under runs/."""
-    return RUNS / name if not Path(name).exists() and (RUNS / name).is_dir() else Path(name)
+    plain = ".." not in Path(name).parts
+    return RUNS / name if plain and not Path(name).exists() and (RUNS / name).is_dir() else Path(name)
 
 
 def load(name: str | os.PathLike[str], revision: str | None = None) -> Model:
@@ -194,19 +202,8 @@ def load(name: str | os.PathLike[str], revision: str | None = None) -> Model:
     Raises:
         BadInput: for what is not there, is damaged, or is a pickle.
     """
-    return pretrained.load(home(name), revision)
-
-
-def facts_of(name: str | os.PathLike[str]) -> dict[str, Any]:
-    """What is known of a trained model besides its weights: "run", "step", "seconds", "data", as far as they were kept."""
-    from condgen.training.checkpoint import newest
-
     root = home(name)
-    if (root / "checkpoints").is_dir() and (saved := newest(root / "checkpoints")):
-        return {**{k: saved.state[k] for k in ("run", "step", "seconds")}, "data": json.loads((root / "run.json").read_text())["data"]}
-    if (root / pretrained.CONFIG).is_file():
-        return {k: v for k, v in pretrained.read_config(root / pretrained.CONFIG).items() if k in ("run", "step", "data")}
-    return {}
+    return pretrained.load(root if root.exists() else name, revision)  # a Path would forget that it was ./written/so
 
 
 def evaluate(name: str | os.PathLike[str], metrics: tuple[str, ...] = (), n: int | None = None, seed: int = 0) -> dict[str, Any]:
@@ -225,10 +222,12 @@ def evaluate(name: str | os.PathLike[str], metrics: tuple[str, ...] = (), n: int
     from condgen.evaluation.report import write_report
     from condgen.training.checkpoint import atomic
 
-    root, model, facts = home(name), load(name), facts_of(name)
+    root, model = home(name), load(name)
+    facts = model.facts
     if "run" not in facts:
         raise BadInput(f"{root} does not say what it was trained on: it cannot be evaluated")
     run = Run.from_json(facts["run"])
+    _compare_data(run, facts.get("data"))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     result = measure(model, run, metrics=metrics or None, n=n, seed=seed)
     result["training"] = {k: round(facts[k], 1) for k in ("step", "seconds") if k in facts}
@@ -236,16 +235,22 @@ def evaluate(name: str | os.PathLike[str], metrics: tuple[str, ...] = (), n: int
         draft.write_text(json.dumps(result, indent=1))
     write_report(root, result, model, run, root / "metrics.jsonl", dataset(run, "test"))
     if (root / pretrained.CONFIG).exists():
-        model.save_pretrained(root, facts | {"evaluation": result})
+        model.save_pretrained(root, {"evaluation": result})
     return result
+
+
+def _compare_data(run: Run, trained_on: str | None) -> None:
+    now = dataset(run).fingerprint
+    if trained_on and trained_on != now:
+        log.warning("%s (%s) is not what the model was trained on: it was %s, is %s", run.data, run.split, trained_on, now)
 
 
 def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
     """What a trained model, a preset or a model is: its class, its options, what can be asked of it, what it can do."""
     root = home(name)
     if root.is_dir():
-        model, facts = load(name), facts_of(name)
-        return _description(model) | {"run": facts.get("run"), "step": facts.get("step")}
+        model = load(name)
+        return _description(model) | {"run": model.facts.get("run"), "step": model.facts.get("step")}
     if str(name) in presets():
         run = preset(str(name))
         return _description(build(run, dataset(run))) | {"run": run.to_json()}
@@ -272,9 +277,3 @@ def _description(model: Model) -> dict[str, Any]:
 def _signature(cls: type[Model]) -> Mapping[str, Any]:
     skipped = ("self", "shape", "schema")
     return {k: p.default for k, p in inspect.signature(cls.__init__).parameters.items() if k not in skipped}
-
-
-def with_changes(run: Run, changes: Mapping[str, Any]) -> Run:
-    """The run with some fields changed; options are changed one by one, the others kept."""
-    options = {**run.options, **changes.get("options", {})}
-    return replace(run, **{**changes, "options": options})

@@ -53,11 +53,12 @@ def _front(config: Mapping[str, Any], facts: Mapping[str, Any], run: Mapping[str
 
 
 def _vocabulary(model: Model) -> str:
-    rows = [f"| `{_cell(name)}` | {type(c).__name__} | {_cell(_range(c))} |" for name, c in model.schema.items()]
+    rows = [f"| `{_cell(name)}` | {type(c).__name__} | {_cell(values_of(c))} |" for name, c in model.schema.items()]
     return "\n".join(["| condition | kind | values |", "|---|---|---|", *rows]) if rows else ""
 
 
-def _range(c: Condition) -> str:
+def values_of(c: Condition) -> str:
+    """The values of a condition, in words: of a Label its first 40 names."""
     if isinstance(c, Label):
         return ", ".join(c.names[:40]) + (f" ... ({len(c.names)} in all)" if len(c.names) > 40 else "")
     if isinstance(c, Attributes):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from condgen.errors import BadInput, refuse_option, unknown
+from condgen.errors import BadInput, refuse_option, require_whole, unknown
 
 EPILOG = "Each verb has its own --help. With --json, one JSON object goes to standard output; all else goes to standard error."
 
@@ -35,8 +35,7 @@ class Parser(argparse.ArgumentParser):
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if words is None else words)
-    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
-    logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.INFO if speaks() else logging.ERROR, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("lightning_fabric", "lightning_fabric.utilities.rank_zero", "httpx", "httpcore", "urllib3", "PIL", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -82,9 +81,15 @@ def verb_parser(name: str) -> Parser:
     return parser
 
 
+def speaks() -> bool:
+    """Of the processes that torchrun starts, the first one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def answer(as_json: bool, value: Any, text: str) -> None:
     """The command's answer, for a program or for a person."""
-    print(json.dumps(value, default=str) if as_json else text)
+    if speaks():
+        print(json.dumps(value, default=str) if as_json else text)
 
 
 # --- train ----------------------------------------------------------------------------------------------------------------
@@ -104,19 +109,20 @@ def train(words: Sequence[str]) -> int:
         last = follow(api.train(run, out), run.steps, stop, f"{run.name or run.model} -> {out}", quiet=flags.json)
     done = {
         "out": str(out),
-        "steps": last.step if last else run.steps,
+        "steps": last.step if last else api.load(out).facts.get("step", run.steps),
         "seconds": round(last.seconds, 1) if last else 0.0,
         "stopped_by": stop.name,
     }
     if last:
         done |= {"losses": {k: float(v) for k, v in last.losses.items()}, "images_per_second": round(last.images_per_second, 1)}
     state = f"stopped by {stop.name} and saved" if stop.name else "trained"
-    answer(flags.json, done, f"{state}: {done['steps']} of {run.steps} steps in {done['seconds']} s; the run lies in {out}")
+    told = f"{state}: {done['steps']} of {run.steps} steps in {done['seconds']} s" if last else f"trained already: {done['steps']} steps"
+    answer(flags.json, done, f"{told}; the run lies in {out}")
     return 128 + stop.number if stop.number else 0
 
 
 TRAIN_HELP = """usage: condgen train PRESET [--out RUN] [--steps N] [--seed S] [overrides]
-       condgen train MODEL --data PATH [--size PX] [--out RUN] [overrides]
+       condgen train MODEL --data PATH [--size PX] [--skip-bad] [--out RUN] [overrides]
 
 Train a preset, or any model on your own pictures. The same command again resumes where it stopped.
 `condgen train PRESET --help` lists every override; `condgen list presets` and `condgen list models` name what there is."""
@@ -181,15 +187,15 @@ def sample(words: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="what is asked; may be given several times")
     parser.add_argument("-n", type=int, default=64, help="how many (default: 64)")
     parser.add_argument("--seed", type=int, default=None, help="the same seed gives the same samples")
-    parser.add_argument(
-        "--out", type=Path, default=None, help=".npz (x and one array per condition) or .png (a grid); default: RUN/samples/samples.png"
-    )
+    kinds = ".npz (x and one array per condition; one named x is condition_x) or .png (a grid)"
+    parser.add_argument("--out", type=Path, default=None, help=f"{kinds}; default: RUN/samples/samples.png, .npz for points")
     given = parser.parse_all(words)
     from condgen import api, drawing
 
     model = api.load(given.run)
-    out = given.out or api.home(given.run) / "samples" / "samples.png"
-    drawn = drawing.draw(model, drawing.read_words(given.set), given.n, given.seed)
+    out = given.out or api.home(given.run) / "samples" / ("samples.png" if len(model.shape) == 3 else "samples.npz")
+    drawing.check_place(model, given.n, out)
+    drawn = drawing.draw(model, drawing.read_words(given.set, model.schema), given.n, given.seed)
     drawing.write(drawn, out)
     text = f"{len(drawn.x)} samples of {given.run} written to {out}"
     answer(given.json, {"out": str(out), "n": len(drawn.x), "asked": given.set, "seed": given.seed}, text)
@@ -207,7 +213,9 @@ def evaluate(words: Sequence[str]) -> int:
     from condgen import api
     from condgen.evaluation.report import table
 
-    result = api.evaluate(given.run, tuple(m for m in given.metrics.split(",") if m), given.n, given.seed)
+    require_whole("--seed", given.seed, 0)
+    metrics = tuple(m.strip() for m in given.metrics.split(",") if m.strip())
+    result = api.evaluate(given.run, metrics, given.n, given.seed)
     if given.results:
         given.results.mkdir(parents=True, exist_ok=True)
         (given.results / f"{result['preset']}.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -233,11 +241,12 @@ def data(words: Sequence[str]) -> int:
     parser = verb_parser("data")
     parser.add_argument("action", choices=["check"], help="check: load exactly as training does, and report every problem with a remedy")
     parser.add_argument("path", help="a folder, a zip, an .npz, or a known set")
-    parser.add_argument("--size", type=int, default=None, help="side of the pictures in px, as for training")
+    parser.add_argument("--size", default=None, help="side of the pictures in px, as for training")
     given = parser.parse_all(words)
     from condgen.data.check import check
+    from condgen.options import pixels
 
-    report = check(given.path, size=given.size)
+    report = check(given.path, size=pixels(given.size))
     answer(given.json, report.to_json(), report.to_text())
     return 0 if report.ok else 2
 

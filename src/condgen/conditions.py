@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -101,6 +102,15 @@ class Attributes(Condition):
         u = torch.rand(n, len(self.names), generator=generator)
         return torch.where(torch.tensor(self.binary), (u > 0.5).float(), low + u * (high - low))
 
+    def range_problem(self, values: Tensor) -> str | None:
+        """Values may go beyond the data by half their range; NaN ("not asked") is no problem of range."""
+        low, high = values.new_tensor(self.low), values.new_tensor(self.high)
+        slack = 1e-6 + 0.5 * (high - low)
+        for row, k in ((values < low - slack) | (values > high + slack)).nonzero()[:1].tolist():
+            said = f"attribute {self.names[k]!r} is {float(values[row, k]):g}"
+            return f"row {row}: {said}; the data ranges from {self.low[k]:g} to {self.high[k]:g}"
+        return None
+
 
 @dataclass(frozen=True)
 class Vector(Condition):
@@ -162,6 +172,13 @@ class Keypoints(Condition):
     def uniform(self, n: int, generator: Generator | None = None) -> Tensor:
         xy = torch.rand(n, len(self.names), 2, generator=generator)
         return torch.cat([xy, torch.ones(n, len(self.names), 1)], 2)
+
+    def range_problem(self, values: Tensor) -> str | None:
+        xy, seen = values[..., :2], values[..., 2]
+        for row, k in (((xy < -0.5) | (xy > 1.5)).any(2) | (seen < 0) | (seen > 1)).nonzero()[:1].tolist():
+            said = ",".join(f"{v:g}" for v in values[row, k].tolist())
+            return f"row {row}: point {self.names[k]!r} is {said}; expected x, y in [-0.5, 1.5] and visible in [0, 1]"
+        return None
 
 
 @dataclass(frozen=True)
@@ -236,7 +253,13 @@ def parse(condition: Condition, word: Any) -> Tensor:
 
     NaN in the answer means "not asked" (an attribute left open). Raises BadInput naming the valid values.
     """
-    return _numbers(word, condition.shape)
+    return _in_range(condition, _numbers(word, condition.shape))
+
+
+def _in_range(condition: Condition, value: Tensor) -> Tensor:
+    if problem := condition.range_problem(value[None]):
+        raise BadInput(problem.removeprefix("row 0: "))
+    return value
 
 
 @parse.register
@@ -252,21 +275,13 @@ def _(condition: Attributes, word: Any) -> Tensor:
     if isinstance(word, str) and "=" in word:
         word = dict(re.findall(r"([^\s,=][^=]*?)\s*=\s*([^\s,=]*)", word))
     if not isinstance(word, Mapping):
-        return _within(condition, _numbers(word, condition.shape))
+        return _in_range(condition, _numbers(word, condition.shape))
     value = torch.full(condition.shape, math.nan)
     for name, given in word.items():
         if name not in condition.names:
             raise unknown("attribute", name, condition.names)
         value[condition.names.index(name)] = _numbers(given, ())
-    return _within(condition, value)
-
-
-def _within(condition: Attributes, value: Tensor) -> Tensor:
-    for name, low, high, v in zip(condition.names, condition.low, condition.high, value.tolist(), strict=True):
-        slack = 1e-6 + 0.5 * (high - low)
-        if not math.isnan(v) and not low - slack <= v <= high + slack:
-            raise BadInput(f"attribute {name!r} is {v:g}; the data ranges from {low:g} to {high:g}")
-    return value
+    return _in_range(condition, value)
 
 
 @parse.register
@@ -275,14 +290,6 @@ def _(condition: Text, word: Any) -> Tensor:
     if len(code) > condition.length:
         raise BadInput(f"the text has {len(code)} bytes; this condition reads at most {condition.length}")
     return torch.tensor(list(code.ljust(condition.length, b"\0")), dtype=torch.uint8)
-
-
-@parse.register
-def _(condition: Box, word: Any) -> Tensor:
-    value = _numbers(word, (4,))
-    if problem := condition.problem(value[None]):
-        raise BadInput(problem.removeprefix("row 0: "))
-    return value
 
 
 def _numbers(word: Any, shape: tuple[int, ...]) -> Tensor:
@@ -322,8 +329,8 @@ def complete(schema: Schema, asked: Mapping[str, Any], rows: Values, n: int | No
     """Values for n samples: what was asked, and `rows` (any number of valid rows, used in turn) for what was left open.
 
     A name in `asked` is a condition's, or an attribute's of an `Attributes` condition. Its value is a word for `parse`, a
-    tensor of one value (*shape) or of n values (n, *shape), or a *list*: one word a sample. n is taken from tensors and
-    lists where it is not given, else 1. Raises BadInput for unknown names, naming the nearest valid one.
+    tensor of one value (*shape) or of n values (n, *shape), or a *list* (for a Label any sequence): one word a sample. n is
+    taken from tensors and lists where it is not given, else 1. Raises BadInput for unknown names, naming the nearest valid one.
     """
     given = {name: _asked(name, schema[name], word) for name, word in _by_condition(schema, asked).items()}
     counts = {name: len(v) for name, v in given.items() if v.dim() > len(schema[name].shape)}
@@ -362,7 +369,11 @@ def _asked(name: str, condition: Condition, word: Any) -> Tensor:
     if isinstance(word, Tensor):
         if word.dim() < (k := len(condition.shape)) or word.dim() > k + 1 or tuple(word.shape[word.dim() - k :]) != condition.shape:
             raise BadInput(f"condition {name!r}: expected one value of shape {condition.shape} or one a sample, got {tuple(word.shape)}")
+        if not condition.dtype.is_floating_point and (word.is_floating_point() or word.dtype == torch.bool):
+            raise BadInput(f"condition {name!r}: expected whole numbers, such as {condition.dtype}, got {word.dtype}")
         return word
+    if isinstance(condition, Label) and isinstance(word, (np.ndarray, tuple, range)):
+        word = word.tolist() if isinstance(word, np.ndarray) else list(word)
     if isinstance(word, Mapping):
         word = _one_each(word)
     if isinstance(word, list) and not _is_plain(word, condition):

@@ -1,6 +1,7 @@
 """Samples on their way out: the words that ask for them, and the files that hold them."""
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from condgen.conditions import Label, Values, complete
+from condgen.conditions import Attributes, Label, Schema, Values
 from condgen.data.store import to_bytes
 from condgen.errors import BadInput
 from condgen.model import Model, capabilities
+
+MOST_IN_GRID = 10_000
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,22 @@ class Drawn:
     columns: int | None = None
 
 
-def read_words(pairs: Sequence[str]) -> dict[str, str]:
-    """["digit=7", "smile=0.8"] as a mapping. Raises BadInput for a pair without "=", or a name given twice."""
+def read_words(pairs: Sequence[str], schema: Schema) -> dict[str, str]:
+    """["digit=7", "smile=0.8"] as a mapping. Raises BadInput for a pair without "=", or a name given twice.
+
+    The name ends at the first "=", or, where a condition or attribute has one in its name, at the last that ends a known name.
+    """
+    known = {*schema, *(a for c in schema.values() if isinstance(c, Attributes) for a in c.names)}
     asked: dict[str, str] = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
+        cuts = [i for i, letter in enumerate(pair) if letter == "="]
+        cut = max((i for i in cuts if pair[:i].strip() in known), default=cuts[0] if cuts else 0)
+        name, value = pair[:cut].strip(), pair[cut + 1 :].strip()
+        if not name:
             raise BadInput(f"--set {pair!r}: write NAME=VALUE, such as --set digit=7")
-        if name.strip() in asked:
-            raise BadInput(f"--set {name.strip()} is given twice")
-        asked[name.strip()] = value.strip()
+        if name in asked:
+            raise BadInput(f"--set {name} is given twice")
+        asked[name] = value
     return asked
 
 
@@ -49,7 +58,7 @@ def draw(model: Model, asked: Mapping[str, Any], n: int, seed: int | None) -> Dr
         raise BadInput(f"cannot make {n} samples; ask for at least 1")
     label = _open_label(model, asked)
     turns = {label[0]: _in_turn(label[1].names, n)} if label else {}
-    values = complete(model.schema, {**asked, **turns}, model.rows, n)
+    values = model.completed({**asked, **turns}, n, seed)
     columns = n // len(label[1].names) if label and n % len(label[1].names) == 0 else None
     return Drawn(model.sample(values, n=n, seed=seed).cpu(), values, columns)  # type: ignore[operator]
 
@@ -65,14 +74,21 @@ def _open_label(model: Model, asked: Mapping[str, Any]) -> tuple[str, Label] | N
     return None if not labels or any(k in asked for k, _ in labels) else labels[0]
 
 
+def check_place(model: Model, n: int, out: Path) -> None:
+    """Raises BadInput, before anything is drawn, for a file that cannot hold n samples of this model."""
+    if out.suffix not in (".npz", ".png"):
+        raise BadInput(f"{out}: the ending decides what is written, .npz for arrays or .png for a grid")
+    if out.suffix == ".png" and len(model.shape) != 3:
+        raise BadInput(f"samples of shape {tuple(model.shape)} are no pictures: write them to an .npz")
+    if out.suffix == ".png" and n > MOST_IN_GRID:
+        raise BadInput(f"a grid holds at most {MOST_IN_GRID:,} pictures, not {n:,}: draw fewer, or write them to an .npz")
+
+
 def write(drawn: Drawn, out: Path) -> None:
     """.npz with x, uint8 (n, h, w, c) (float32 for points), and one array per condition; .png with a grid.
 
-    Raises:
-        BadInput: for another ending, a grid of what is no picture, or a place that cannot be written.
+    A condition named `x` is written as `condition_x`. Raises BadInput for a place that cannot be written.
     """
-    if out.suffix not in (".npz", ".png"):
-        raise BadInput(f"{out}: the ending decides what is written, .npz for arrays or .png for a grid")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_arrays(drawn, out) if out.suffix == ".npz" else _write_grid(drawn, out)
@@ -82,15 +98,24 @@ def write(drawn: Drawn, out: Path) -> None:
 
 def _write_arrays(drawn: Drawn, out: Path) -> None:
     x = to_bytes(drawn.x) if drawn.x.dim() == 4 else drawn.x.numpy().astype(np.float32)
-    arrays = {"x": x, **{k: v.numpy() for k, v in drawn.c.items()}}
-    np.savez(out, **arrays)  # type: ignore[arg-type]
+    arrays = {"x": x, **{_member(k, drawn.c): v.numpy() for k, v in drawn.c.items()}}
+    with zipfile.ZipFile(out, "w") as archive:  # and not np.savez, whose own parameters some names would be
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _member(name: str, taken: Mapping[str, Any]) -> str:
+    """The array of a condition: its own name, but `x`, which are the samples, is `condition_x`."""
+    member = name if name != "x" else "condition_x"
+    while member != name and member in taken:
+        member = f"condition_{member}"
+    return member
 
 
 def _write_grid(drawn: Drawn, out: Path) -> None:
     from condgen.evaluation.grids import save_png
 
-    if drawn.x.dim() != 4:
-        raise BadInput(f"samples of shape {tuple(drawn.x.shape[1:])} are no pictures: write them to an .npz")
     save_png(drawn.x, out, columns=drawn.columns)
 
 
@@ -103,7 +128,6 @@ def describe_text(found: Mapping[str, Any]) -> str:
         lines.append(f"  --set {name}=...  {c['kind']}: " + ", ".join(f"{k} {json.dumps(v)}" for k, v in c.items() if k != "kind"))
     lines += [f"  {k} = {v!r}" for k, v in found["options"].items()]
     run = found.get("run")
-    lines += (
-        [f"trained on {run['data']} ({run['split']}), {found.get('step') or run['steps']} steps of batch {run['batch']}"] if run else []
-    )
+    verb = "trained on" if "step" in found else "will train on"  # a preset has no step yet
+    lines += [f"{verb} {run['data']} ({run['split']}), {found.get('step') or run['steps']} steps of batch {run['batch']}"] if run else []
     return "\n".join(lines)

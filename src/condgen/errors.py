@@ -22,6 +22,18 @@ def unknown(what: str, name: object, valid: Iterable[object], shown: int = 12) -
     return BadInput(f"unknown {what} {str(name)!r}:{hint} Valid: {listed or 'none'}")
 
 
+def require_whole(what: str, value: object, least: int, most: int = 2**63 - 1) -> None:
+    """Raises BadInput for what is no whole number from `least` to `most`.
+
+    >>> require_whole("batch", 2.0, 1)
+    Traceback (most recent call last):
+    condgen.errors.BadInput: batch is 2.0; expected a whole number of at least 1
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        bound = f"of at least {least}" if not isinstance(value, int) or value < least else f"of at most {most}"
+        raise BadInput(f"{what} is {value!r}; expected a whole number {bound}")
+
+
 def require_positive(**options: float | Iterable[float]) -> None:
     """Raises BadInput for the first option that is not above 0, or holds such a number.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values, complete
 from condgen.data.store import Batch
-from condgen.errors import BadInput, unknown
+from condgen.errors import BadInput, require_whole, unknown
 
 Shape = tuple[int, ...]
 Turn = dict[str, dict[str, Tensor]]
@@ -64,6 +64,9 @@ class Model(nn.Module, ABC):
     options: dict[str, Any]
     """What the constructor was given besides shape and schema: with these two, enough to build the model again."""
 
+    facts: dict[str, Any]
+    """What a loaded model's run is known to have been: "run", "data", "step", "seconds", as far as they were kept; else empty."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> "Model":
         self = super().__new__(cls)
         given = inspect.signature(cls.__init__).bind(self, *args, **kwargs).arguments
@@ -74,6 +77,7 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.shape, self.schema = tuple(shape), dict(schema)
         self.noise = Noise()
+        self.facts = {}
         self._rows: Values | None = None
 
     @property
@@ -103,16 +107,32 @@ class Model(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def completed(self, c: Mapping[str, Any] | None, n: int | None, seed: int | None) -> Values:
+        """The conditions (n, ...) that samples are drawn under: what is asked, and rows that the seed chooses for what is left open.
+
+        Raises:
+            BadInput: for a name or a value the model does not know, or an n or a seed that is no whole number.
+        """
+        if not isinstance(c, Mapping | None):
+            raise BadInput(f"what is asked is {c!r}; expected conditions by name, such as {{'digit': '7'}}")
+        for name, value, least in (("n", n, 1), ("seed", seed, 0)):
+            if value is not None:
+                require_whole(name, value, least)
+        chosen = secrets.randbits(48) if seed is None else seed
+        # As many rows of each condition, and one seed: what belongs together stays together.
+        rows = {k: v[torch.randperm(len(v), generator=torch.Generator().manual_seed(chosen))] for k, v in self.rows.items()}
+        return complete(self.schema, c or {}, rows, n)
+
     def save_pretrained(self, folder: Any, facts: Mapping[str, Any] | None = None) -> None:
         """Write config.json, model.safetensors and README.md, from which `from_pretrained` builds the model again.
 
         Args:
             folder: made if absent; earlier files of these names are replaced atomically.
-            facts: what a run knows (its presets, measures, data), for the model card.
+            facts: what a run knows (its presets, measures, data), for the model card; what is left out is taken from `self.facts`.
         """
         from condgen.pretrained import save
 
-        save(self, folder, facts or {})
+        save(self, folder, {**self.facts, **(facts or {})})
 
     @classmethod
     def from_pretrained(cls, name: Any, revision: str | None = None) -> "Model":
@@ -128,7 +148,7 @@ class Model(nn.Module, ABC):
         """Upload what `save_pretrained` writes; returns the address. Needs a token of the hub in the environment."""
         from condgen.pretrained import push
 
-        return push(self, repo_id, private, facts or {})
+        return push(self, repo_id, private, {**self.facts, **(facts or {})})
 
 
 class Sampler(Model):
@@ -148,7 +168,7 @@ class Sampler(Model):
 
         Args:
             c: what is asked, by name: words ("7", "smile": 0.8), tensors (n, ...), or lists with one word a sample.
-                What is left open is filled from rows of the training data.
+                What is left open is filled from rows of the training data, which the seed chooses.
             n: how many; by default as many as the longest list in `c`.
             seed: the same seed gives the same samples, on every device and in any `chunk`.
             chunk: how many are decoded at once, to bound memory.
@@ -156,7 +176,8 @@ class Sampler(Model):
         Raises:
             BadInput: for a name or a value the model does not know; the message names the valid ones.
         """
-        values = {k: v.to(self.device) for k, v in complete(self.schema, c or {}, self.rows, n).items()}
+        require_whole("chunk", chunk, 1)
+        values = {k: v.to(self.device) for k, v in self.completed(c, n, seed).items()}
         n = len(next(iter(values.values()))) if values else n or 1
         was, shard = self.training, (self.noise.rank, self.noise.world)
         self.eval()
@@ -230,6 +251,21 @@ class Optimizer:
     weight_decay: float = 0.0
     schedule: str = "constant"
 
+    def __post_init__(self) -> None:
+        """Raises BadInput for what no optimiser could be made of."""
+        for name in ("lr", "momentum", "weight_decay"):
+            if not _is_number(value := getattr(self, name)) or not value >= 0:
+                raise BadInput(f"{name} is {value!r}; expected a number of at least 0")
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2 or not all(_is_number(b) and 0 <= b < 1 for b in self.betas):
+            raise BadInput(f"betas is {self.betas!r}; expected two numbers from 0 to below 1")
+        for name in ("kind", "schedule"):
+            if not isinstance(value := getattr(self, name), str):
+                raise BadInput(f"{name} is {value!r}; expected str")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -279,6 +315,23 @@ class Run:
     skip_bad: bool = False
     name: str = ""
 
+    def __post_init__(self) -> None:
+        """Raises BadInput for a field of a wrong kind, or out of its range."""
+        for name, kind in _KINDS.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise BadInput(f"{name} is {value!r}; expected {' or '.join(k.__name__ for k in kind)}")
+        for name, least in _LEAST.items():
+            require_whole(name, getattr(self, name), least)
+        if self.size is not None:
+            require_whole("size", self.size, 1)
+        if not self.half_life_images >= 0:
+            raise BadInput(f"half_life_images is {self.half_life_images!r}; expected a number of at least 0")
+        if self.clip is not None and not self.clip > 0:
+            raise BadInput(f"clip is {self.clip!r}; expected a number above 0, or None")
+        for player, o in self.optimizers.items():
+            if not isinstance(o, Optimizer):
+                raise BadInput(f"the optimizer of {player!r} is {o!r}; expected an Optimizer")
+
     def optimizer(self, player: str) -> Optimizer:
         """The player's own, or the one under "*"."""
         return self.optimizers.get(player) or self.optimizers["*"]
@@ -298,5 +351,16 @@ class Run:
             if "optimizers" in given:
                 given["optimizers"] = {k: Optimizer(**v | {"betas": tuple(v["betas"])}) for k, v in given["optimizers"].items()}
             return cls(**given | {k: tuple(given[k]) for k in ("metrics", "conditions") if k in given})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:  # what is out of range says so itself
             raise BadInput(f"the description of the run cannot be used: {error}") from None
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("model", "data", "split", "precision", "source", "name"), (str,)),
+    **dict.fromkeys(("options", "optimizers", "reported"), (dict,)),
+    **dict.fromkeys(("conditions", "metrics"), (tuple,)),
+    "half_life_images": (int, float),
+    "clip": (int, float, type(None)),
+}
+"""Fields of a run that are not whole numbers, and what they may be."""
+_LEAST = {"batch": 1, "steps": 0, "seed": 0, "save_every": 0, "sample_every": 0, "log_every": 0}

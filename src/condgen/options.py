@@ -4,60 +4,103 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from condgen import api, models
-from condgen.errors import BadInput, refuse_option, unknown
+from condgen.errors import BadInput, refuse_option, require_whole, unknown
 from condgen.model import Optimizer, Run
 
 FIXED = {"model", "data", "options", "optimizers", "size", "reported", "source", "name"}
 """Fields of a run that are no overrides: the target and --data decide them, or they only describe."""
+LISTS = ("--metrics", "--conditions")
+TRUTH = {"true": True, "false": False}
 
 
 def read_run(words: Sequence[str]) -> tuple[Run, argparse.Namespace]:
     """The run that these words ask for, and the flags that concern the command alone (out, json).
 
-    The first word is a preset, or a model together with --data PATH. Raises BadInput naming the nearest valid option.
+    The first word that is no option is a preset, or a model together with --data PATH. Raises BadInput naming the nearest valid option.
     """
-    target, rest = words[0], list(words[1:])
-    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    where.add_argument("--data")
-    where.add_argument("--size", type=_pixels)
-    where.add_argument("--out")
+    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--data", "--size", "--out"):
+        where.add_argument(name)
+    where.add_argument("--skip_bad", default="false")
     where.add_argument("--json", action="store_true")
     try:
-        flags, rest = where.parse_known_args(rest)
-    except SystemExit:
+        flags, rest = where.parse_known_args(_spelled(words))
+    except argparse.ArgumentError:
         raise BadInput("--data, --size and --out each need a value") from None
-    run = _start(target, flags)
-    return _override(run, rest, target), flags
+    if flags.skip_bad.lower() not in TRUTH:
+        raise unknown("value of --skip-bad", flags.skip_bad, TRUTH)
+    flags.size, flags.skip_bad = pixels(flags.size), TRUTH[flags.skip_bad.lower()]
+    target, rest = _target(rest)
+    return _override(_start(target, flags), rest, target), flags
 
 
-def _pixels(word: str) -> int:
-    if not word.isdigit() or not 4 <= int(word) <= 4096:
+def _spelled(words: Sequence[str]) -> list[str]:
+    """The words as the parsers read them: --save-every is --save_every, a bare --skip-bad is --skip_bad=true, `a,b` is a list."""
+    spelled: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = _underscored(word).partition("=")
+        if spelled and spelled[-1] in LISTS:
+            spelled.append(_listed(word))
+        elif name in LISTS and equals:
+            spelled.append(f"{name}={_listed(value)}")
+        else:
+            bare = name == "--skip_bad" and not equals and following.lower() not in TRUTH
+            spelled.append(f"{name}=true" if bare else name + equals + value)
+    return spelled
+
+
+def _listed(value: str) -> str:
+    names = [part.strip() for part in value.split(",") if part.strip()]
+    return value if value.startswith(("[", "(")) else json.dumps(names, ensure_ascii=False)
+
+
+def _target(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The first word that is neither an option nor an option's value, and all others."""
+    is_value = False
+    for i, word in enumerate(words):
+        if not is_value and not word.startswith("-"):
+            return word, [*words[:i], *words[i + 1 :]]
+        is_value = not is_value and "=" not in word and word not in ("-h", "--help")
+    raise BadInput("train what? Name a preset, or a model with --data PATH; `condgen list presets` names what there is")
+
+
+def pixels(word: str | None) -> int | None:
+    """The side that --size asks for, where it is given. Raises BadInput."""
+    if word is not None and not (word.isdecimal() and 4 <= int(word) <= 4096):
         raise BadInput(f"--size {word!r}: a side in px, from 4 to 4096")
-    return int(word)
+    return word if word is None else int(word)
 
 
 def _start(target: str, flags: argparse.Namespace) -> Run:
     known = api.presets()
     if target in known:
-        changes = {k: v for k, v in (("data", flags.data), ("size", flags.size)) if v is not None}
-        return dataclasses.replace(known[target], **changes)
+        run = dataclasses.replace(known[target], skip_bad=flags.skip_bad, size=flags.size or known[target].size)
+        return run if flags.data in (None, run.data) else _on_other_data(run, flags.data)
     if target.split(".")[0] not in models.names():
         raise unknown("preset or model", target, [*known, *models.names()])
     if flags.data is None:
         raise BadInput(
             f"{target} is a model: give it data with --data PATH, or train a preset: {', '.join(k for k in known if k.startswith(target))}"
         )
-    run = api.plan(target, flags.data, flags.size)
+    run = api.plan(target, flags.data, flags.size, skip_bad=flags.skip_bad)
     size = f"{run.size} px" if run.size else "the data's own size"
     options = ", ".join(f"{k} {v}" for k, v in run.options.items())
     api.log.info("chosen from the data: %s, batch %d, %d steps, %s (each can be overridden)", size, run.batch, run.steps, options)
     return run
+
+
+def _on_other_data(run: Run, data: str) -> Run:
+    """A preset's settings on data that are not its own: what the paper reports is no longer beside it."""
+    name = f"{run.model.split('.')[0]}-{Path(data).stem}"
+    return dataclasses.replace(run, data=data, reported={}, source="", name=name)
 
 
 def _override(run: Run, words: list[str], target: str) -> Run:
@@ -76,7 +119,6 @@ def _override(run: Run, words: list[str], target: str) -> Run:
     if "-h" in words or "--help" in words:
         parser.print_help()
         raise SystemExit(0)
-    words = [_underscored(w) for w in words]
     _refuse_unknown(parser, words)
     return _applied(run, _parsed(parser, words))
 
@@ -127,8 +169,11 @@ def _changed(run: Run, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_senseless(asked: dict[str, Any]) -> None:
-    for name in ("steps", "batch"):
-        if asked[name] < 1:
-            raise BadInput(f"--{name} {asked[name]}: at least 1")
-    if asked["seed"] < 0:
-        raise BadInput(f"--seed {asked['seed']}: at least 0")
+    """What `Run` itself allows and a training cannot use."""
+    require_whole("--steps", asked["steps"], 1)
+    if asked["metrics"]:
+        from condgen.evaluation.protocols import METRICS
+
+        for name in asked["metrics"]:
+            if name not in METRICS:
+                raise unknown("metric", name, METRICS)

@@ -5,6 +5,7 @@ weights' header before any memory is taken.
 """
 
 import json
+import logging
 import os
 import re
 import tempfile
@@ -21,21 +22,24 @@ from condgen import models
 from condgen.card import card
 from condgen.conditions import Values, check_values, schema_from_json
 from condgen.errors import BadInput, unknown
-from condgen.model import Model
+from condgen.model import Model, Run
 from condgen.training.checkpoint import atomic, newest
 from condgen.training.ema import kept
 
+log = logging.getLogger("condgen")
 CONFIG, WEIGHTS, ROWS, CARD = "config.json", "model.safetensors", "rows.safetensors", "README.md"
 ROWS_BYTES = 1 << 20
 """Largest size of the rows of real conditions that travel with a model."""
 CONFIG_BYTES = 1 << 20
+FACTS: dict[str, tuple[type, ...]] = {"run": (dict,), "data": (str,), "step": (int,), "seconds": (int, float)}
+"""What a config, and a checkpoint, may know of the run."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
 def save(model: Model, folder: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
     """See `Model.save_pretrained`."""
     root = Path(folder)
-    config = models.config_of(model) | {k: facts[k] for k in ("run", "data", "step") if k in facts}
+    config = models.config_of(model) | {k: facts[k] for k in FACTS if k in facts}
     with atomic(root / WEIGHTS) as draft:
         save_file({k: v.detach().contiguous().cpu() for k, v in kept(model).items()}, draft, metadata={"format": "pt"})
     with atomic(root / ROWS) as draft:
@@ -64,7 +68,7 @@ def load(name: str | os.PathLike[str], revision: str | None = None) -> Model:
         raise BadInput(_refusal(root))
     if (root / "checkpoints").is_dir() and (saved := newest(root / "checkpoints")):
         weights = saved.tensors.get("ema", saved.tensors["model"])
-        return _assemble(saved.state["config"], weights, saved.tensors["rows"], str(saved.folder))
+        return _with_facts(_assemble(saved.state["config"], weights, saved.tensors["rows"], str(saved.folder)), saved.state)
     if not root.is_dir():
         root = _from_hub(str(name), revision)
     if not (root / CONFIG).is_file():
@@ -73,7 +77,18 @@ def load(name: str | os.PathLike[str], revision: str | None = None) -> Model:
             _refusal(root / others[0]) if others else f"{root} holds neither a {CONFIG} nor checkpoints: it is no model and no run"
         )
     config = read_config(root / CONFIG)
-    return _assemble(config, _tensors(root / WEIGHTS, config), _tensors(root / ROWS), str(root))
+    return _with_facts(_assemble(config, _tensors(root / WEIGHTS, config), _tensors(root / ROWS), str(root)), config)
+
+
+def _with_facts(model: Model, found: Mapping[str, Any]) -> Model:
+    """The model, with what is known of its run; what makes no sense is left out, for the model is whole without it."""
+    model.facts = {k: found[k] for k, kind in FACTS.items() if isinstance(found.get(k), kind)}
+    try:
+        Run.from_json(model.facts.get("run", {"model": "", "data": ""}))
+    except BadInput as error:
+        log.warning("what is written of this model's run is not used: %s", error)
+        del model.facts["run"]
+    return model
 
 
 def _refusal(file: Path) -> str:
@@ -154,15 +169,23 @@ def _assemble(config: Mapping[str, Any], weights: dict[str, Tensor], rows: Value
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
+    runs = sorted({f.parent.name for near in (Path("runs"), Path(name).parent) for f in near.glob("*/run.json")})
+    if _looks_like_a_path(name):
+        raise BadInput(f"there is no folder {name}: {unknown('run', Path(name).name, runs)}")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise unknown("model or run", name, sorted(f.parent.name for f in Path("runs").glob("*/run.json")))
+        raise unknown("model or run", name, runs)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS, ROWS, CARD]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # of the hub, of the name's form, or of whatever network library carries it
         raise BadInput(f"{name} is no folder here, and the hub does not give it: {error}") from None
+
+
+def _looks_like_a_path(name: str) -> bool:
+    """Such a name is never asked of the hub: ./x, ../x, /x, ~/x, a/b/c, or one in a folder that is here."""
+    first = name.split(os.sep)[0]
+    return name.startswith((".", "~", os.sep)) or name.count(os.sep) > 1 or (os.sep in name and Path(first).is_dir())
 
 
 def push(model: Model, repo_id: str, private: bool, facts: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from condgen.conditions import Label, Schema, schema_to_json
 from condgen.data.infer import described
@@ -106,10 +107,11 @@ def check(source: str, size: int | None = None) -> Report:
 
 
 def _of_known(source: str, size: int | None) -> Report:
-    data = load(source, size=size)
-    values = data.values()
-    classes = {k: _histogram(c.names, values[k].numpy()) for k, c in data.schema.items() if isinstance(c, Label)}
-    return Report(source, len(data), len(data), {"train": len(data)}, schema=data.schema, classes=classes, notes=data.notes)
+    parts = {split: load(source, split, size) for split in ("train", "test")}
+    n, train = sum(map(len, parts.values())), parts["train"]
+    values = {k: torch.cat([part.values()[k] for part in parts.values()]).numpy() for k in train.schema}
+    classes = {k: _histogram(c.names, values[k]) for k, c in train.schema.items() if isinstance(c, Label)}
+    return Report(source, n, n, {k: len(v) for k, v in parts.items()}, schema=train.schema, classes=classes, notes=train.notes)
 
 
 def _report(found: Survey) -> Report:

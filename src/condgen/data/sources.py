@@ -19,7 +19,7 @@ from condgen.data.survey import Survey
 from condgen.data.survey import contents as finished
 from condgen.errors import BadInput, unknown
 
-VERSION = 1
+VERSION = 2
 """Raised when the same files are read differently, so that old stores are not used."""
 
 

@@ -21,6 +21,8 @@ from condgen.errors import BadInput
 
 HELD_OUT = 0.1
 """Part of a set without splits that becomes "test"."""
+FLOOR = 10
+"""Names that a set of 100 or more holds out at least; the hash alone gives a set of 300 more than that."""
 
 
 @dataclass
@@ -107,7 +109,8 @@ def _groups(survey: Survey, good: np.ndarray) -> list[int]:
 def held_out_by_name(keys: Sequence[str], groups: Sequence[int], fraction: float = HELD_OUT) -> list[bool]:
     """Which samples are held out: those whose name has a low hash, so that adding pictures moves no other.
 
-    Samples of one name stay together, and every group keeps a name; at least one sample is held out where a group can spare it.
+    Samples of one name stay together, and every group keeps a name. In a small set chance alone might leave next to none: it
+    gives its `fraction`, up to `FLOOR` names, of lowest hash, where groups can spare them; adding pictures then moves few.
     """
     score = {key: int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64 for key in keys}
     of_group: dict[int, set[str]] = defaultdict(set)
@@ -115,8 +118,9 @@ def held_out_by_name(keys: Sequence[str], groups: Sequence[int], fraction: float
         of_group[group].add(key)
     kept = {max(names, key=score.__getitem__) for names in of_group.values()}
     out = {key for key in score if score[key] < fraction and key not in kept}
-    if not out and (spare := set(score) - kept):
-        out = {min(spare, key=score.__getitem__)}
+    floor = min(max(1, round(fraction * len(score))), FLOOR)
+    if len(out) < floor:
+        out = set(sorted(set(score) - kept, key=score.__getitem__)[:floor])
     return [key in out for key in keys]
 
 

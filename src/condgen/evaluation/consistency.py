@@ -14,6 +14,11 @@ class Consistency(NamedTuple):
     worst: float
     by_class: dict[int, float]
 
+    @property
+    def mean(self) -> float:
+        """Over classes, each counting the same however many samples it has."""
+        return sum(self.by_class.values()) / len(self.by_class)
+
 
 def consistency(predicted: Any, asked: Any) -> Consistency:
     """Of class indices (n,) that the judge sees and that were asked for."""

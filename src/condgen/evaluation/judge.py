@@ -12,6 +12,7 @@ Such a distance is named after it, and is not an FID.
 import contextlib
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ from torch import Generator, Tensor, nn
 from condgen.conditions import Attributes, Condition, Label, Schema, Values
 from condgen.data.cache import cache_folder, publish
 
-RECIPE = "judge-v1"
+log = logging.getLogger("condgen")
+
+RECIPE = "judge-v2"
 RANDOM = "random-conv-v1"
 FEATURES = 64
 
@@ -41,11 +44,12 @@ class JudgeNet(nn.Module):
         super().__init__()
         body, width = _picture_body(shape) if len(shape) == 3 else _point_body(shape)
         self.body = nn.Sequential(*body, nn.Linear(width, FEATURES), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, outputs) for name, outputs in heads.items()})
+        self.names = tuple(heads)  # beside a list: a ModuleDict refuses names such as "type"
+        self.heads = nn.ModuleList(nn.Linear(FEATURES, outputs) for outputs in heads.values())
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         features = self.body(x)
-        return {name: head(features) for name, head in self.heads.items()}
+        return {name: head(features) for name, head in zip(self.names, self.heads, strict=True)}
 
 
 def _picture_body(shape: tuple[int, ...]) -> tuple[list[nn.Module], int]:
@@ -72,7 +76,7 @@ class Judge:
     Args:
         net: in eval mode.
         schema: the conditions it reads off a sample.
-        id: names it in every provenance, "judge-v1:3fa9c1".
+        id: names it in every provenance, "judge-v2:3fa9c1".
         accuracy: label -> share of the real test split that it gets right.
     """
 
@@ -112,6 +116,7 @@ def judge_for(train: Any, test: Any) -> Judge:
     folder = _cache() / key
     judge = _read(folder, train.shape, schema)
     if judge is None:
+        log.info("training a judge of %s on %d real samples; it is kept for all runs on these data", ", ".join(schema), len(train))
         judge = train_judge(train, test, schema)
         publish(folder, lambda into: _fill(into, judge), lambda at: _read(at, train.shape, schema) is not None)
     return judge

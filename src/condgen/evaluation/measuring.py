@@ -1,6 +1,6 @@
 """One evaluation at work: the samples, the real data and the judge that the metrics share, each made when first asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from condgen.conditions import Label, Schema, Values
-from condgen.data import Batch, load
+from condgen.card import values_of
+from condgen.conditions import Condition, Label, Schema, Values
+from condgen.data import Batch, Dataset, load
 from condgen.data.splits import parse_split
 from condgen.errors import BadInput
 from condgen.evaluation.consistency import Consistency, consistency
@@ -24,6 +25,7 @@ SAMPLES = (1000, 10000)
 """Fewest and most samples by default; between them, as many as there are test rows."""
 VALID = 2000
 """Validation rows, of the training data's last sixth, that choose the width of a Parzen window."""
+MORE_TEST = "add samples, or say in the data which are 'test'"
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,24 @@ class Measuring:
     """What `METRICS` measure from. Arguments as in `protocols.evaluate`.
 
     The training split is taken whole, whatever slice the run trained on: all runs on a set share one judge.
+
+    What is said class by class (consistency, diversity, the Parzen window) is measured on `balanced` samples, distances of whole
+    distributions on the `natural` ones, whose classes are as frequent as in the test rows: one draw has both.
     """
 
     def __init__(self, model: Model, run: Run, n: int | None = None, seed: int = 0, train: Any = None, test: Any = None):
-        def split(name: str) -> Any:
+        def split(name: str) -> Dataset:
             return load(run.data, split=name, size=run.size, skip_bad=run.skip_bad)
 
         self.model, self.seed = model, seed
         self.train = train if train is not None else split(parse_split(run.split)[0])
-        self.test = test if test is not None else split("test")
+        self.test = test if test is not None else _test_of(run.data, split)
         if tuple(self.test.shape) != tuple(model.shape):
             raise BadInput(f"the model draws samples of shape {tuple(model.shape)}, the data are {tuple(self.test.shape)}")
-        if missing := [name for name, c in model.schema.items() if self.test.schema.get(name) != c]:
-            raise BadInput(f"the model reads {', '.join(missing)}; the data's conditions differ: {', '.join(self.test.schema) or 'none'}")
+        if other := [_difference(name, c, self.test.schema) for name, c in model.schema.items() if self.test.schema.get(name) != c]:
+            raise BadInput(f"the model's conditions and the data's differ: {'; '.join(other)}")
+        if len(self.test) < 2:
+            raise BadInput(f"the test split of {run.data} has {len(self.test)} row; measuring needs at least 2: {MORE_TEST}")
         self.n = self._round(n) if n is not None else self._round(min(len(self.train), max(SAMPLES[0], min(SAMPLES[1], len(self.test)))))
 
     # --- conditions ---
@@ -77,7 +84,7 @@ class Measuring:
 
     @cached_property
     def label(self) -> str:
-        """The first label that the model reads, "" if none: samples are balanced over it."""
+        """The first label that the model reads, "" if none."""
         return next(iter(self.labels_of(self.model.schema)), "")
 
     @property
@@ -97,33 +104,52 @@ class Measuring:
 
     @cached_property
     def asked(self) -> Values:
-        """Conditions of the samples: every class as often, all others from test rows of that class."""
+        """Conditions of all samples: n of test rows, then more of the classes that are rare there, from test rows of that class."""
         values = self.test.values()
+        rows = _in_turn(torch.arange(len(self.test)), self.n)
         if not self.label:
-            rows = torch.arange(self.n) % len(self.test)
             return {name: values[name][rows] for name in self.model.schema}
-        k = torch.arange(self.n) * self.classes // self.n
-        rows = self._rows_of_class(values[self.label], k)
+        k = values[self.label][rows]
+        short = (self.n // self.classes - k.bincount(minlength=self.classes)).clamp(min=0)
+        rare = torch.arange(self.classes).repeat_interleave(short)
+        k, rows = torch.cat([k, rare]), torch.cat([rows, _rows_of_class(values[self.label], rare)])
         return {name: k if name == self.label else values[name][rows] for name in self.model.schema}
 
-    def _rows_of_class(self, labels: Tensor, k: Tensor) -> Tensor:
-        """A row of class k for each, in turn; of any class where the test rows lack it."""
-        rows = torch.arange(len(k)) % len(labels)
-        for value in k.unique():
-            own, at = (labels == value).nonzero().flatten(), (k == value).nonzero().flatten()
-            if len(own):
-                rows[at] = own[torch.arange(len(at)) % len(own)]
-        return rows
+    @property
+    def naturally(self) -> Values:
+        """Conditions of the `natural` samples."""
+        return {name: v[: self.n] for name, v in self.asked.items()}
+
+    @cached_property
+    def evenly(self) -> Tensor:
+        """Which of all samples are the `balanced` ones: n, the first n / classes of each class."""
+        if not self.label:
+            return torch.arange(self.n)
+        k = self.asked[self.label]
+        return torch.cat([(k == value).nonzero().flatten()[: self.n // self.classes] for value in range(self.classes)])
+
+    @property
+    def groups_asked(self) -> Tensor:
+        """Of the `balanced` samples: the class, or 0 where there is none."""
+        return self.asked[self.label][self.evenly] if self.label else one_group(self.evenly)
 
     # --- samples ---
 
     @cached_property
     def samples(self) -> Tensor:
-        """The model's, (n, *shape) on the CPU. Raises BadInput where one is not finite."""
-        x = self._drawn(self.model)
+        """All of the model's, (at least n, *shape) on the CPU. Raises BadInput where one is not finite."""
+        x = self._drawn(self.model, self.asked)
         if not bool(torch.isfinite(x).all()):
             raise BadInput("the model draws values that are not finite numbers; train it again, or choose an earlier checkpoint")
         return x
+
+    @property
+    def natural(self) -> Tensor:
+        return self.samples[: self.n]
+
+    @property
+    def balanced(self) -> Tensor:
+        return self.samples[self.evenly]
 
     @cached_property
     def untrained(self) -> Model:
@@ -132,8 +158,9 @@ class Measuring:
             torch.manual_seed(self.seed)
             return type(self.model)(shape=self.model.shape, schema=self.model.schema, **self.model.options).to(self.model.device).eval()
 
-    def _drawn(self, model: Any) -> Tensor:
-        return model.sample(self.asked, n=self.n, seed=self.seed).detach().float().cpu()
+    def _drawn(self, model: Any, c: Values) -> Tensor:
+        n = len(next(iter(c.values()))) if c else self.n
+        return model.sample(c, n=n, seed=self.seed).detach().float().cpu()
 
     def one_each(self, groups: Tensor) -> Tensor:
         """The first real picture of each group, repeated, (n, *shape)."""
@@ -157,14 +184,17 @@ class Measuring:
 
     @cached_property
     def stand_in(self) -> Batch:
-        """Real training rows in the place of the samples, as many as these."""
-        return self.train.batch(_some(len(self.train), self.n))
+        """Real training rows in the place of the `natural` samples: as many, each of the class that was asked for."""
+        if not self.label:
+            return self.train.batch(_some(len(self.train), self.n))
+        return self.train.batch(_rows_of_class(self.train.values()[self.label], self.naturally[self.label]))
 
     def parzen_parts(self) -> tuple[Tensor, Tensor]:
-        """Pictures in the samples' place, and validation pictures, from the first five and the last sixth of the training data."""
+        """Pictures in the `balanced` samples' place, and validation pictures: the first five and the last sixth of the training data."""
         cut = len(self.train) * 5 // 6
         valid = cut + _some(len(self.train) - cut, VALID)
-        return self.train.batch(_some(cut, self.n)).x, self.train.batch(valid).x
+        rows = _rows_of_class(self.train.values()[self.label][:cut], self.groups_asked) if self.label else _some(cut, self.n)
+        return self.train.batch(rows).x, self.train.batch(valid).x
 
     @staticmethod
     def unit(x: Tensor) -> Tensor:
@@ -183,9 +213,9 @@ class Measuring:
 
     @cached_property
     def three_consistencies(self) -> list[Consistency]:
-        """Of the samples with what was asked, of real data with their labels, and of the samples with labels shuffled."""
-        seen, real = self.judge.predict(self.samples, self.label), self.judge.predict(self.real.x, self.label)
-        asked = self.asked[self.label]
+        """Of `balanced` samples with what was asked, of real data with their labels, and of the samples with labels shuffled."""
+        seen, real = self.judge.predict(self.balanced, self.label), self.judge.predict(self.real.x, self.label)
+        asked = self.groups_asked
         order = torch.randperm(self.n, generator=Generator().manual_seed(self.seed))
         return [consistency(seen, asked), consistency(real, self.real.c[self.label]), consistency(seen, asked[order])]
 
@@ -200,8 +230,8 @@ class Measuring:
 
     @cached_property
     def three_features(self) -> list[Tensor]:
-        """Of the samples, of real ones in their place, and of an untrained model's."""
-        return [self.judge.features(x) for x in (self.samples, self.stand_in.x, self._drawn(self.untrained))]
+        """Of the `natural` samples, of real ones in their place, and of an untrained model's."""
+        return [self.judge.features(x) for x in (self.natural, self.stand_in.x, self._drawn(self.untrained, self.naturally))]
 
     def on_judge(self, name: str, against: Tensor | None = None) -> str:
         """The head of a provenance: metric, features, numbers, precision, version."""
@@ -213,3 +243,54 @@ class Measuring:
 def _some(n: int, most: int) -> Tensor:
     """Rows of n, at most `most`, drawn evenly, the same each time. Every so many-th would not do: MNIST has a period."""
     return torch.arange(n) if n <= most else torch.randperm(n, generator=Generator().manual_seed(0))[:most].sort().values
+
+
+def _in_turn(rows: Tensor, n: int) -> Tensor:
+    """n of these rows, each as often as any other, in a random order that is always the same."""
+    order = rows[torch.randperm(len(rows), generator=Generator().manual_seed(0))]
+    return order[torch.arange(n) % len(order)]
+
+
+def _rows_of_class(labels: Tensor, k: Tensor) -> Tensor:
+    """A row of class k for each, in turn; of any class where there is none."""
+    rows = _in_turn(torch.arange(len(labels)), len(k))
+    for value in k.unique():
+        own, at = (labels == value).nonzero().flatten(), (k == value).nonzero().flatten()
+        if len(own):
+            rows[at] = _in_turn(own, len(at))
+    return rows
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------------
+
+
+def _test_of(data: str, split: Callable[[str], Dataset]) -> Dataset:
+    """The test split of data whose training split could be opened."""
+    try:
+        return split("test")
+    except BadInput as error:
+        raise BadInput(f"{data} has no test split, so there is nothing to measure against: {MORE_TEST}") from error
+
+
+def _difference(name: str, ours: Condition, schema: Schema) -> str:
+    """In words: what the model knows of a condition, and what the data have of it."""
+    theirs = schema.get(name)
+    if theirs is None:
+        return f"the model reads {name!r}, the data have {', '.join(schema) or 'no conditions'}"
+    if not (isinstance(ours, Label) and isinstance(theirs, Label)):
+        mine, other = (f"{type(c).__name__}, {values_of(c)}" for c in (ours, theirs))
+        return f"{name!r} is {mine} to the model and {other} in the data"
+    mine, other = (_beside(a.names, b.names) for a, b in ((ours, theirs), (theirs, ours)))
+    return f"of {name!r} the model knows {mine}, the data have {other}"
+
+
+def _beside(names: Sequence[str], others: Sequence[str]) -> str:
+    """How many labels, and those that the others lack; or all in their order."""
+    own = [name for name in names if name not in others]
+    if not own:
+        return f"{len(names)} labels" + (f" in the order {_few(names)}" if len(names) == len(others) else "")
+    return f"{len(names)} labels with {_few(own)}"
+
+
+def _few(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

@@ -1,8 +1,9 @@
 """What is measured of a model, on which samples, beside which ceiling and which control.
 
 Every metric is measured three times in the same way: on the model's samples (`value`), on real data in their place
-(`ceiling`: what is the best that can be had), and on something known to be bad (`control`). The *provenance* says all that a
-number depends on, as fields between bars: `frechet|judge-v1:3fa9c1|n=10000/10000|f64|v1|...`.
+(`ceiling`: what is the best that can be had), and on something known to be bad (`control`). Real data stand in with as many of
+each class as the samples have, or are averaged over classes as they are. The *provenance* says all that a
+number depends on, as fields between bars: `frechet|judge-v2:3fa9c1|n=10000/10000|f64|v1|...`.
 """
 
 import logging
@@ -24,6 +25,9 @@ from condgen.evaluation.reconstruction import latent_of, pca_error, reconstructi
 from condgen.model import Model, Run, capabilities
 
 log = logging.getLogger("condgen")
+
+CLASSWISE = "classes evenly|ceiling=test rows|control=labels shuffled"
+"""Ends the provenance of what the judge says class by class."""
 
 
 @dataclass(frozen=True)
@@ -56,42 +60,52 @@ class Metric:
 
 
 def _class_consistency(m: Measuring) -> Measured:
-    about = f"{m.on_judge('class_consistency')}|label={m.label}|judge accuracy={m.judge_accuracy:.4f}|control=labels shuffled"
-    return Measured.of((c.overall for c in m.three_consistencies), len(m.samples), about)
+    about = f"{m.on_judge('class_consistency')}|label={m.label}|judge accuracy={m.judge_accuracy:.4f}|{CLASSWISE}"
+    return Measured.of((c.mean for c in m.three_consistencies), m.n, about)
 
 
 def _class_consistency_worst(m: Measuring) -> Measured:
     value = m.three_consistencies[0]
     worst = min(value.by_class, key=lambda k: value.by_class[k])
-    about = f"{m.on_judge('class_consistency_worst')}|label={m.label}|worst is {m.name_of(worst)!r}|control=labels shuffled"
-    return Measured.of((c.worst for c in m.three_consistencies), len(m.samples), about)
+    about = f"{m.on_judge('class_consistency_worst')}|label={m.label}|worst is {m.name_of(worst)!r}|{CLASSWISE}"
+    return Measured.of((c.worst for c in m.three_consistencies), m.n, about)
 
 
 def _diversity(m: Measuring) -> Measured:
-    real, groups = m.real.x, m.groups(m.asked, m.samples)
+    real, samples, groups = m.real.x, m.balanced, m.groups_asked
     of = f"within {m.label}" if m.label else "over all"
-    about = f"diversity_ratio|pixels L2|{of}|n={len(m.samples)}/{len(real)}|f64|v1|control=one real picture a class repeated"
+    about = f"diversity_ratio|pixels L2|{of}|n={m.n}/{len(real)}|f64|v1{_even(m)}|control=one real picture a class repeated"
     beside = within(real, m.groups(m.real.c, real))
-    sets = ((m.samples, groups), (m.stand_in.x, m.groups(m.stand_in.c, m.stand_in.x)), (m.one_each(groups), groups))
-    return Measured.of((ratio(within(x, g), beside) for x, g in sets), len(m.samples), about)
+    sets = ((samples, groups), (m.stand_in.x, m.groups(m.stand_in.c, m.stand_in.x)), (m.one_each(groups), groups))
+    return Measured.of((ratio(within(x, g), beside) for x, g in sets), m.n, about)
+
+
+def _whole(m: Measuring) -> str:
+    """Ends the provenance of what compares whole distributions."""
+    return ("|classes as in the test rows" if m.label else "") + "|ceiling=training rows|control=untrained model"
+
+
+def _even(m: Measuring) -> str:
+    """Where every class is asked as often."""
+    return ("|classes evenly" if m.label else "") + "|ceiling=training rows"
 
 
 def _frechet(m: Measuring) -> Measured:
     found = [frechet_of_features(m.real_features, f) for f in m.three_features]
     clamped = max(f.clamped for f in found)
-    about = m.on_judge("frechet", m.real_features) + (f"|clamped={clamped:.1e}" if clamped > 1e-6 else "") + "|control=untrained model"
-    return Measured.of((f.value for f in found), len(m.samples), about)
+    about = m.on_judge("frechet", m.real_features) + (f"|clamped={clamped:.1e}" if clamped > 1e-6 else "") + _whole(m)
+    return Measured.of((f.value for f in found), m.n, about)
 
 
 def _kernel(m: Measuring) -> Measured:
     found = [kernel(m.real_features, f) for f in m.three_features]
-    return Measured.of(found, len(m.samples), m.on_judge("kernel", m.real_features) + "|cubic, unbiased, full set|control=untrained model")
+    return Measured.of(found, m.n, m.on_judge("kernel", m.real_features) + f"|cubic, unbiased, full set{_whole(m)}")
 
 
 def _neighbour(name: str) -> Callable[[Measuring], Measured]:
     def measure(m: Measuring) -> Measured:
-        about = m.on_judge(name, m.real_features) + f"|k={K}|control=untrained model"
-        return Measured.of((getattr(found, name) for found in m.three_neighbours), len(m.samples), about)
+        about = m.on_judge(name, m.real_features) + f"|k={K}{_whole(m)}"
+        return Measured.of((getattr(found, name) for found in m.three_neighbours), m.n, about)
 
     return measure
 
@@ -100,10 +114,10 @@ def _parzen(m: Measuring) -> Measured:
     """Breuleux's protocol as in Mirza 2014: pixels in [0, 1], the width by validation on the tail of the training data."""
     train, valid = m.parzen_parts()
     test = m.unit(m.real.x)
-    value, ceiling, control = (parzen(m.unit(s), m.unit(valid), test) for s in (m.samples, train, train.mean(0, keepdim=True)))
-    about = f"parzen|pixels in [0,1]|n={len(m.samples)}/{len(test)}|sigma={value.sigma:.3f}, ceiling {ceiling.sigma:.3f}"
-    about += f"|valid={len(valid)} of the train tail|f64|v1|ceiling=training pictures|control=the mean picture alone"
-    return Measured(value.mean, ceiling.mean, control.mean, len(m.samples), about, value.standard_error)
+    value, ceiling, control = (parzen(m.unit(s), m.unit(valid), test) for s in (m.balanced, train, train.mean(0, keepdim=True)))
+    about = f"parzen|pixels in [0,1]|n={m.n}/{len(test)}|sigma={value.sigma:.3f}, ceiling {ceiling.sigma:.3f}"
+    about += f"|valid={len(valid)} of the train tail|f64|v1{_even(m)}|control=the mean picture alone"
+    return Measured(value.mean, ceiling.mean, control.mean, m.n, about, value.standard_error)
 
 
 def _bound(name: str, of: Callable[..., Tensor], draws: int, most: int) -> Callable[[Measuring], Measured]:

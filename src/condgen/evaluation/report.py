@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condgen.conditions import Attributes, Condition, Label
+from condgen.card import values_of
+from condgen.conditions import Label
 from condgen.evaluation.curves import curves_svg, points_svg
 from condgen.evaluation.grids import class_grid, class_values, data_uri, grid, png, scale_for
 from condgen.evaluation.protocols import METRICS
@@ -215,17 +216,10 @@ def read_history(file: str | Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _vocabulary(model: Model) -> str:
-    rows = [_cells("td", [f"<code>{html.escape(k)}</code>", type(c).__name__, html.escape(_range(c))], 9) for k, c in model.schema.items()]
+    rows = [
+        _cells("td", [f"<code>{html.escape(k)}</code>", type(c).__name__, html.escape(values_of(c))], 9) for k, c in model.schema.items()
+    ]
     return _wide([_cells("th", ["condition", "kind", "values"], 9), *rows]) if rows else ""
-
-
-def _range(condition: Condition) -> str:
-    if isinstance(condition, Label):
-        more = f" … ({len(condition.names)} in all)" if len(condition.names) > 40 else ""
-        return ", ".join(condition.names[:40]) + more
-    if isinstance(condition, Attributes):
-        return ", ".join(f"{n} ({low:g} to {high:g})" for n, low, high in zip(condition.names, condition.low, condition.high, strict=True))
-    return f"shape {condition.shape}"
 
 
 def _run(run: Run) -> str:

@@ -9,6 +9,7 @@ conditions on x and predicts y; here, as in lecture 002, c is what is given and 
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -131,5 +132,5 @@ PRESETS = {
         source="lecture 002, at the size of the embedded set",
     ),
     "cvae-mnist": _MNIST,
-    "cvae-mnist-fixed-prior": Run(**{**vars(_MNIST), "options": {"z_dim": 8, "prior_hidden": 0}, "source": "as cvae-mnist, with p(z|c) = N(0, I)"}),
+    "cvae-mnist-fixed-prior": replace(_MNIST, options={"z_dim": 8, "prior_hidden": 0}, source="as cvae-mnist, with p(z|c) = N(0, I)"),
 }

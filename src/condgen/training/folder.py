@@ -15,6 +15,7 @@ from condgen.data.store import Dataset
 from condgen.errors import BadInput
 from condgen.model import Run
 from condgen.training.checkpoint import Checkpoint, atomic, clean, newest
+from condgen.training.schedules import STRETCHED
 
 log = logging.getLogger("condgen")
 FREE = ("data", "steps", "save_every", "sample_every", "log_every", "metrics", "reported", "source", "name")
@@ -68,6 +69,8 @@ class RunFolder:
         found = newest(self.checkpoints)
         if found:
             self._refuse_changes(found)
+        if found and writer:
+            self._warn_of_length(found)
         if writer:
             with self.writing():
                 clean(self.checkpoints)
@@ -93,6 +96,17 @@ class RunFolder:
         if changes:
             remedy = "Train into another folder (--out), or undo the change."
             raise BadInput(f"{self.root} holds a different run: {'; '.join(changes)}. {remedy}")
+
+    def _warn_of_length(self, found: Checkpoint) -> None:
+        """Says that a schedule was laid out for another number of steps: allowed, but no longer reproducible in one go."""
+        was, now = found.state["run"].get("steps"), self.run.steps
+        moved = sorted({o.schedule for o in self.run.optimizers.values()} & {*STRETCHED})
+        if was != now and moved:
+            log.warning(
+                "steps was %s, is %d: the %s schedule of the learning rate moves with the length of the run, and its first %d steps were "
+                "taken for the old one; the result is not that of a run of %d steps from its start",
+                *(was, now, " and ".join(moved), found.state["step"], now),
+            )
 
     def cut_metrics(self, step: int) -> None:
         """Forget what was measured after this step: it will be measured again."""

@@ -49,20 +49,23 @@ class Balance:
     The bounds are for cross-entropy games, where ln 2 = 0.69 a term is an even game; other games are not judged.
     """
 
-    PATIENCE = 300  # logged losses below a bound before anything is said; a game often swings early
-    SMOOTHING = 0.98
+    PATIENCE = 500  # steps below a bound before anything is said; a game often swings early
+    SMOOTHING = 0.98  # what remains of a mean after one step
 
     def __init__(self) -> None:
         self.mean: dict[str, float] = {}
-        self.below = 0
-        self.said = False
+        self.step = self.below = 0
+        self.lost = self.said = False
 
-    def watch(self, losses: Mapping[str, float]) -> str | None:
-        """A sentence when something is wrong for the first time, else None."""
+    def watch(self, losses: Mapping[str, float], step: int) -> str | None:
+        """A sentence when something is wrong for the first time, else None. Time is counted in steps, however rarely one looks."""
+        passed = max(0, step - self.step)  # below 0 where memory ran out and the run went back
+        kept = self.SMOOTHING**passed
         for name, value in losses.items():
-            self.mean[name] = self.SMOOTHING * self.mean.get(name, value) + (1 - self.SMOOTHING) * value
-        lost = self.mean.get("D/game", 1.0) < 0.05 and self.mean.get("G/game", 0.0) > 3
-        self.below = self.below + 1 if lost else 0
+            self.mean[name] = kept * self.mean.get(name, value) + (1 - kept) * value
+        before, self.step = self.lost, step
+        self.lost = self.mean.get("D/game", 1.0) < 0.05 and self.mean.get("G/game", 0.0) > 3
+        self.below = self.below + passed if before and self.lost else 0
         if self.below < self.PATIENCE or self.said:
             return None
         self.said = True

@@ -201,7 +201,7 @@ def go_back(run: Run, state: State, saved: Checkpoint, fabric: Fabric, folder: R
 def report(state: State, losses: dict[str, Tensor], clock: "Clock", balance: Balance, fabric: Fabric, folder: RunFolder | None) -> None:
     """A line of metrics.jsonl, and a sentence where the players are out of balance."""
     measured = {k: float(v) for k, v in losses.items()}
-    if (warning := balance.watch(measured)) and fabric.is_global_zero:
+    if (warning := balance.watch(measured, state.step)) and fabric.is_global_zero:
         log.warning("%s", warning)
     if folder:
         rate = round(clock.images_per_second, 1)

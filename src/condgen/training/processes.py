@@ -1,6 +1,9 @@
 """One process, or the several that `torchrun` started, which must do everything in step: whoever goes alone leaves the others waiting."""
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -14,7 +17,20 @@ def make_fabric(precision: str) -> Fabric:
     """For this process, or for as many as `torchrun` started; `precision` is "32" or "bf16"."""
     local, world = (int(os.environ.get(k, "1")) for k in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     chosen: dict[str, Any] = {"strategy": "ddp", "num_nodes": world // local} if world > 1 else {}
-    return Fabric(accelerator="auto", devices=local, precision="bf16-mixed" if precision == "bf16" else "32-true", **chosen)
+    with _quiet("lightning_fabric.utilities.rank_zero"):  # it announces bfloat16, which run.json says
+        return Fabric(accelerator="auto", devices=local, precision="bf16-mixed" if precision == "bf16" else "32-true", **chosen)
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """While this lasts a logger says warnings alone."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def average(tensors: list[Tensor], fabric: Fabric) -> None:

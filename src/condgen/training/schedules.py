@@ -33,6 +33,9 @@ SCHEDULES: dict[str, Callable[[int, int, Optimizer], tuple[float, float]]] = {
     "pylearn2": pylearn2,
 }
 
+STRETCHED = ("late", "cosine")
+"""Those that move with the length of the run, so that a run made longer or shorter on its way is not one of that length."""
+
 
 def at(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
     """lr and momentum of this step. Raises BadInput for a schedule that does not exist."""
