@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from condgen import api
 from condgen.evaluation.protocols import machine, versions
@@ -51,6 +52,18 @@ def convolution_rate(dtype: torch.dtype, batch: int, channels: int = 64, side: i
     return 2 * 9 * channels**2 * batch * side**2 / seconds(lambda: F.conv2d(x, w, padding=1))
 
 
+class Operations(TorchDispatchMode):
+    """Counts as PyTorch's FlopCounterMode does, which itself hooks modules in a way that double backward does not survive."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def step_rate(run: Run) -> tuple[float, float]:
     """(operations a step, seconds a step), both averaged over one lazy period."""
     loaded = api.dataset(run)
@@ -59,12 +72,12 @@ def step_rate(run: Run) -> tuple[float, float]:
     steps = loop.train(run, model, loaded)
     for _ in range(period):
         state: State = next(steps).state
-    with FlopCounterMode(display=False) as counter:
+    with Operations() as counter:
         for _ in range(period):
             next(steps)
     taken = seconds(lambda: [next(steps) for _ in range(period)], repeats=5)
     assert state.step > 0
-    return counter.get_total_flops() / period, taken / period
+    return counter.total / period, taken / period
 
 
 def device() -> str:

@@ -50,7 +50,7 @@ class PNGs(TorchDataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
         import numpy as np
 
-        pixels = torch.from_numpy(np.asarray(Image.open(self.files[i]))).float()
+        pixels = torch.from_numpy(np.array(Image.open(self.files[i]))).float()
         return pixels[None] / 127.5 - 1, self.labels[i]
 
 
