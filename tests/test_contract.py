@@ -310,7 +310,7 @@ def test_weights_are_one_number_a_draw_and_a_sample(case):
 @pytest.mark.parametrize("n", [0, -1])
 @every(SAMPLERS)
 def test_nothing_is_not_drawn(case, n):
-    with pytest.raises(BadInput, match=f"cannot make {n} samples"):
+    with pytest.raises(BadInput, match=f"{n}.*at least 1"):
         case.build().sample(n=n)
 
 

@@ -54,7 +54,7 @@ def test_one_hot():
     assert OneHot(4)(torch.tensor([2, 0])).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("channels, groups", [(8, 8), (4, 4), (16, 8), (12, 4), (7, 1)])
+@pytest.mark.parametrize("channels, groups", [(8, 4), (4, 2), (16, 8), (12, 4), (7, 1), (1, 1)])
 def test_scale_shift_normalises_each_sample_and_modulates_it(channels, groups):
     layer, x, w = ScaleShift(channels, 5), 3 + 2 * torch.randn(4, channels, 6, 6), torch.randn(4, 5)
     scale, shift = layer.affine(w).unflatten(1, (2, channels)).unbind(1)

@@ -241,14 +241,14 @@ def bounded(model, x, c, seed=0):
     return -sum(turn["model"].values()), turn["model"]
 
 
-def vae(**options):
+def vae(shape=(3,), **options):
     torch.manual_seed(0)
-    return shaken(VAE((3,), {}, z_dim=2, hidden=(7,), **options)), {}
+    return shaken(VAE(shape, {}, z_dim=2, hidden=(7,), **options)), {}
 
 
-def cvae(**options):
+def cvae(shape=(3,), **options):
     torch.manual_seed(0)
-    model = CVAE((3,), {"look": Vector(2)}, z_dim=2, hidden=(7,), prior_hidden=5, **options)
+    model = CVAE(shape, {"look": Vector(2)}, z_dim=2, hidden=(7,), prior_hidden=5, **options)
     return shaken(model), {"look": torch.randn(6, 2)}
 
 
@@ -262,8 +262,9 @@ def shaken(model):
 @pytest.mark.parametrize("made", [vae, cvae])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
 def test_the_elbo_is_that_of_torch_distributions(made, likelihood):
-    model, c = made(likelihood=likelihood, sigma_x=0.7, binarise=False)
-    x = torch.rand(6, 3) * 2 - 1 if likelihood == "normal" else torch.randint(0, 2, (6, 3)) * 2.0 - 1
+    shape = (3,) if likelihood == "normal" else (1, 1, 3)
+    model, c = made(shape, likelihood=likelihood, sigma_x=0.7, binarise=False)
+    x = torch.rand(6, 3) * 2 - 1 if likelihood == "normal" else torch.randint(0, 2, (6, *shape)) * 2.0 - 1
     found, _ = bounded(model, x, c)
 
     mean, log_var = model.E(x, c).chunk(2, 1)
@@ -272,7 +273,7 @@ def test_the_elbo_is_that_of_torch_distributions(made, likelihood):
     p = Normal(mean_p, (log_var_p / 2).exp())
     z = mean + q.stddev * torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     raw = model.G(z, c)
-    of_x = Normal(raw, 0.7).log_prob(x) if likelihood == "normal" else Bernoulli(logits=raw).log_prob((x + 1) / 2)
+    of_x = Normal(raw, 0.7).log_prob(x) if likelihood == "normal" else Bernoulli(logits=raw).log_prob((x + 1) / 2).flatten(1)
     assert torch.allclose(found, of_x.sum(1) - kl_divergence(q, p).sum(1), rtol=1e-4, atol=1e-4)
     model.noise.seed(0)
     weight = of_x.sum(1) + (p.log_prob(z) - q.log_prob(z)).sum(1)

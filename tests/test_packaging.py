@@ -230,7 +230,7 @@ def test_results_name_presets_and_metrics_that_exist(table):
     models = pytest.importorskip("condgen.models")
     metrics = {
         "class_consistency", "class_consistency_worst", "diversity_ratio", "elbo", "nll_iwae", "parzen", "frechet", "kernel",
-        "precision", "recall", "density", "coverage",
+        "precision", "recall", "density", "coverage", "reconstruction",
     }  # fmt: skip
     for result in table.read(table.RESULTS):
         assert result["preset"] in models.presets()

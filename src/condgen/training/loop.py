@@ -72,10 +72,11 @@ def train(run: Run, model: Model, data: Dataset, out: Path | None = None, fabric
     """
     run = replace(run, precision=precision(run, model))
     fabric = fabric or make_fabric(run.precision)
-    fabric.launch()
     if len(data) == 0 or run.batch % fabric.world_size:
+        # Before they meet: a process that leaves right after would take the meeting place of the others with it.
         shares = f"{len(data)} samples, batch {run.batch}, {fabric.world_size} process(es)"
         raise BadInput(f"{shares}: the batch must be a multiple of the processes")
+    fabric.launch()
     state = _ready(run, model, data, fabric)
     folder = RunFolder(out, run, data) if out else None
     writes = folder is not None and fabric.is_global_zero
@@ -238,7 +239,7 @@ def precision(run: Run, model: Model) -> str:
 def fast_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(torch.cpu._is_avx512_bf16_supported())
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 def _due(step: int, every: int) -> bool:
