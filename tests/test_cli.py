@@ -189,7 +189,7 @@ def test_evaluate_writes_what_it_prints(run: Path, tmp_path: Path, capsys: pytes
     assert "diversity_ratio" in refused(capsys, ["evaluate", str(run), "--metrics", "diversity"])
 
 
-def test_describe_a_run_a_preset_and_a_model(run: Path, capsys: pytest.CaptureFixture[str]):
+def test_describe_a_run_a_preset_and_a_model(run: Path, capsys: pytest.CaptureFixture[str], workplace: Path):
     found = answers(capsys, ["describe", str(run)])
     assert found["conditions"]["digit"]["names"] == list("0123456789")
     assert found["step"] == 6
