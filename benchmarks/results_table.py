@@ -63,7 +63,8 @@ def cell(words: str) -> str:
 def circumstances(result: Mapping[str, Any]) -> str:
     """Seed, time, machine and versions: those that the result names."""
     training = result.get("training") or {}
-    trained = f"for {training['step']:,} steps in {training['seconds']:,.0f} s" if training.keys() >= {"step", "seconds"} else ""
+    known = training.keys() >= {"step", "seconds"}
+    trained = f"for {training['step']:,} steps in {training['seconds']:,.0f} s" if known else ""
     said = {"trained": trained, "seed": result.get("seed"), "evaluated in": seconds(result.get("seconds")), "on": told(result.get("machine"))}
     said["with"] = told(result.get("versions"))
     return cell("; ".join(f"{what} {value}" for what, value in said.items() if value not in (None, ""))) + "."
