@@ -65,7 +65,8 @@ def circumstances(result: Mapping[str, Any]) -> str:
     training = result.get("training") or {}
     known = training.keys() >= {"step", "seconds"}
     trained = f"for {training['step']:,} steps in {training['seconds']:,.0f} s" if known else ""
-    said = {"trained": trained, "seed": result.get("seed"), "evaluated in": seconds(result.get("seconds")), "on": told(result.get("machine"))}
+    said = {"trained": trained, "seed": result.get("seed"), "evaluated in": seconds(result.get("seconds"))}
+    said["on"] = told(result.get("machine"))
     said["with"] = told(result.get("versions"))
     return cell("; ".join(f"{what} {value}" for what, value in said.items() if value not in (None, ""))) + "."
 
