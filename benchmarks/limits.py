@@ -8,7 +8,6 @@ channels last, such as the net's own; both are measured in this run. The arithme
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -21,10 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from condgen import api
-from condgen.evaluation.protocols import machine, versions
 from condgen.model import Run
 from condgen.training import loop
 from condgen.training.state import State
+from train_step import bench_run, publish
 
 
 def seconds(work: Callable[[], object], repeats: int = 10) -> float:
@@ -84,22 +83,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def measure(batch: int, data: str, precision: str) -> dict[str, float]:
-    size = {"size": 32} if data == "mnist" else {}
-    run = replace(
-        api.preset("cgan-mnist"),
-        data=data,
-        batch=batch,
-        steps=10**9,
-        precision=precision,
-        save_every=0,
-        sample_every=0,
-        log_every=0,
-        **size,
-    )
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+def measure(run: Run) -> dict[str, float]:
+    """The arithmetic rate of a step of this run, and the machine's, in the run's precision."""
+    dtype = torch.bfloat16 if run.precision == "bf16" else torch.float32
     operations, taken = step_rate(run)
-    rates = {"matrix product": matrix_rate(dtype, 8192 if device() == "cuda" else 2048), "convolution": convolution_rate(dtype, batch)}
+    rates = {"matrix product": matrix_rate(dtype, 8192 if device() == "cuda" else 2048), "convolution": convolution_rate(dtype, run.batch)}
     achieved = operations / taken
     return {
         "operations a step": operations,
@@ -116,18 +104,9 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    run = bench_run(given.data, given.batch)
     precisions = ["bf16", "32"] if loop.fast_bf16() else ["32"]
-    found = {p: measure(given.batch, given.data, p) for p in precisions}
-    result = {
-        "benchmark": "limits",
-        "run": f"cgan, {given.data}, batch {given.batch}",
-        "by_precision": found,
-        "machine": machine(),
-        "versions": versions(),
-    }
-    print(json.dumps(result, indent=1))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+    publish("limits", run, {p: measure(replace(run, precision=p)) for p in precisions}, given.out)
 
 
 if __name__ == "__main__":
