@@ -45,7 +45,8 @@ DATA: dict[str, tuple[tuple[int, ...], Schema]] = {
     "points": ((2,), LABEL),
     "points-text": ((2,), {"caption": Text(12)}),
 }
-SMALL = {"z_dim": 4, "width": 8, "hidden": (16, 12), "prior_hidden": 6}
+SMALL = {"z_dim": 4, "width": 8, "hidden": (16, 12), "prior_hidden": 6, "code_dim": 4, "ae_hidden": (16,), "channels": 4, "dense": 8}
+SMALL_OF = {"gauthier.Gauthier": {"hidden": 16, "filters": (4, 4, 6)}}
 POINTS = {"likelihood": "normal", "sigma_x": 0.5}
 """What a model of points needs, where its constructor has it: a Bernoulli likelihood is for pictures."""
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -58,7 +59,19 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "r3gan": {"game": "relativistic", "r1": 0.1, "r2": 0.1},
         "wgan-gp": {"game": "wasserstein", "gp": 10.0, "lazy": 2},
     },
+    "gauthier.Gauthier": {
+        "paper": {"head": "additive", "update": "simultaneous", "dropout": (0.2, 0.5), "gcn": 55.0, "uniform": True, "standardise": False},
+        "conv": {"nets": "conv", "flip": True, "r1": 1.0, "lazy": 2},
+        "projection": {"head": "projection", "bandwidth": 0.0},
+    },
+    "acgan.ACGAN": {"paper": {"nets": "paper", "g_widths": (8,), "d_widths": (4, 8), "noise": 0.1}, "real-only": {"aux_on_fake": False}},
+    "pigan.PiGAN": {
+        "paper": {"nets": "paper", "g_loss": "non_saturating", "joint_batch": False},
+        "uniform": {"z_prior": "uniform", "r1": 1.0},
+    },
 }
+REFUSED = {("acgan.ACGAN", "8px-everything"), ("acgan.ACGAN", "points-text")}
+"""Models with data whose conditions they cannot serve, and say so."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,11 @@ class Case:
     def build(self, schema: Schema | None = None, **options: Any) -> Model:
         """The same weights each time."""
         torch.manual_seed(0)
-        usual = {k: v for k, v in {**SMALL, **(POINTS if len(self.shape) == 1 else {})}.items() if k in options_of(self.path)}
-        return models.find(self.path)(self.shape, self.schema if schema is None else schema, **{**usual, **self.options, **options})
+        return models.find(self.path)(self.shape, self.schema if schema is None else schema, **{**self.small(), **self.options, **options})
+
+    def small(self) -> dict[str, Any]:
+        small = {**SMALL, **SMALL_OF.get(self.path, {}), **(POINTS if len(self.shape) == 1 else {})}
+        return {k: v for k, v in small.items() if k in options_of(self.path)}
 
     def trained(self) -> Model:
         """After two steps: past the zeros that some layers start with."""
@@ -128,7 +144,7 @@ def options_of(path: str) -> set[str]:
 
 def cases() -> Iterator[Case]:
     for path in classes():
-        yield from (Case(path, data) for data in DATA)
+        yield from (Case(path, data) for data in DATA if (path, data) not in REFUSED)
         yield from (Case(path, "8px", options, variant) for variant, options in VARIANTS.get(path, {}).items())
 
 
@@ -138,8 +154,13 @@ ENCODERS = [c for c in CASES if {"encode", "decode"} <= set(capabilities(models.
 WEIGHERS = [c for c in CASES if "log_weights" in capabilities(models.find(c.path))]
 CONDITIONAL = [c for c in CASES if c.build().schema]
 BLIND = [c for c in CASES if not c.build().schema]
-ADVERSARIAL = [c for c in CASES if set(c.build().players()) != {"model"}]
+ADVERSARIAL = [c for c in CASES if "D" in c.build().players()]
 PLAYING = [p for p in classes() if "game" in options_of(p)]
+PENALISED = [(p, penalty) for p in PLAYING for penalty in ("r1", "r2", "gp") if penalty in options_of(p)]
+NAMING = {"acgan.ACGAN"}
+"""Models whose critic does not read the conditions, but names them: what is asked is in its loss."""
+UNASKED = {"gauthier.Gauthier"}
+"""Models that read conditions and can do without any."""
 
 
 def every(cases: list[Case]) -> Any:
@@ -162,6 +183,7 @@ def play(model: Model, batch: Batch, step: int, optimizers: dict[str, torch.opti
     model.noise.seed(step)
     losses: dict[str, float] = {}
     for turn in model.turns(batch, step):
+        gradients = {}
         for player, terms in turn.items():
             for term, values in terms.items():
                 assert values.shape == (len(batch.x),), f"{player}/{term} is no value per sample: {tuple(values.shape)}"
@@ -171,6 +193,9 @@ def play(model: Model, batch: Batch, step: int, optimizers: dict[str, torch.opti
             losses |= {f"{player}/{term}": values.mean().item() for term, values in terms.items()}
             if look:
                 look(player)
+            gradients |= {p: p.grad for p in own(model, player)}
+        for p, gradient in gradients.items():
+            p.grad = gradient
         for player in turn:
             optimizers[player].step()
     return losses
@@ -187,6 +212,12 @@ def latents(model: Model, batch: Batch) -> torch.Tensor:
 
 
 # --- what it is ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path, data", sorted(REFUSED))
+def test_conditions_that_a_model_cannot_serve_are_refused_by_name(path, data):
+    with pytest.raises(BadInput, match=r"caption.*leave it out"):
+        Case(path, data).build()
 
 
 def test_every_file_holds_a_model_with_presets():
@@ -350,7 +381,7 @@ def test_each_condition_changes_the_latent(case):
         assert relative(before, model.encode(batch.x, {**batch.c, name: changed})) > 1e-3, f"{name} is not read by the encoder"
 
 
-@every([c for c in CONDITIONAL if c in ADVERSARIAL])
+@every([c for c in CONDITIONAL if c in ADVERSARIAL and c.path not in NAMING])
 def test_each_condition_changes_the_critics(case):
     """Else the game would be about pictures alone, and the condition could be forgotten."""
     model, batch, other = case.build(), case.batch(6, seed=1), case.batch(6, seed=2)
@@ -375,7 +406,7 @@ def test_a_model_without_conditions_does_not_see_them(case):
 
 @every([c for c in CONDITIONAL if len(c.schema) > 2])
 def test_a_condition_that_a_run_leaves_out_is_not_read(case):
-    run = Run(case.path, "toy", options={k: v for k, v in SMALL.items() if k in options_of(case.path)}, conditions=("look", "digit"))
+    run = Run(case.path, "toy", options=case.small(), conditions=("look", "digit"))
     model = build(run, case.dataset(8))
     assert list(model.schema) == ["look", "digit"]
     batch, other = case.batch(6), case.batch(6, seed=9)
@@ -412,7 +443,7 @@ def test_words_and_tensors_ask_for_the_same(case):
     assert model.sample({"digit": ["one", "two"], "smile": 1}, seed=0).shape == (2, *case.shape)
 
 
-@pytest.mark.parametrize("path", sorted({c.path for c in CONDITIONAL}))
+@pytest.mark.parametrize("path", sorted({c.path for c in CONDITIONAL} - UNASKED))
 def test_a_model_that_needs_a_condition_says_so(path):
     with pytest.raises(BadInput, match="needs at least one condition"):
         Case(path, "8px").build(schema={})
@@ -463,8 +494,9 @@ def test_a_turn_moves_its_player_alone(case):
     turn = next(iter(model.turns(batch, 0)))
     for player, terms in turn.items():
         sum(v.mean() for v in terms.values()).backward(inputs=own(model, player), retain_graph=True)
+    for player in turn:
         optimizers[player].step()
-    moved = {k.partition(".")[0] for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    moved = {k.partition(".")[0] for k, v in model.named_parameters() if not torch.equal(v, before[k])}
     expected = {n.partition(".")[0] for n, p in model.named_parameters() if any(p is q for player in turn for q in own(model, player))}
     assert moved and moved <= expected
 
@@ -493,7 +525,7 @@ def test_training_lowers_the_loss(case):
     assert after < before - 0.05 * abs(before), f"from {before:.3f} to {after:.3f}"
 
 
-@every(ADVERSARIAL)
+@every([c for c in ADVERSARIAL if not c.options.get("uniform")])  # weights of +-.005 stall for epochs, as the paper says
 def test_training_moves_the_critic(case):
     """D learns: against a G that stands still its own loss falls."""
     model, batch = case.build(), case.dataset(16).batch(range(16))
@@ -516,30 +548,30 @@ def test_every_game_can_be_played(path, data, game):
         assert all(np.isfinite(v) for v in losses.values()) and {"D/game", "G/game"} <= losses.keys()
 
 
-@pytest.mark.parametrize("penalty", ["r1", "r2", "gp"])
-@pytest.mark.parametrize("path", PLAYING)
+@pytest.mark.parametrize("path, penalty", PENALISED)
 def test_penalties_are_added_to_the_critics_loss_alone(path, penalty):
     case = Case(path, "8px")
-    off = {"r1": 0.0, "r2": 0.0, "gp": 0.0}
+    off = {p: 0.0 for of, p in PENALISED if of == path}
     model = case.build(**{**off, penalty: 2.0})
     losses = play(model, case.batch(8), 0, sgd(model, 1e-3))
-    assert set(losses) == {"D/game", "G/game", f"D/{penalty}"} and losses[f"D/{penalty}"] > 0
+    without = case.build(**off)
+    plain = set(play(without, case.batch(8), 0, sgd(without, 1e-3)))
+    assert set(losses) == plain | {f"D/{penalty}"} and losses[f"D/{penalty}"] > 0
     double = case.build(**{**off, penalty: 4.0})
     assert play(double, case.batch(8), 0, sgd(double, 1e-3))[f"D/{penalty}"] == pytest.approx(2 * losses[f"D/{penalty}"], rel=1e-4)
-    without = case.build(**off)
-    assert set(play(without, case.batch(8), 0, sgd(without, 1e-3))) == {"D/game", "G/game"}
+    assert {"D/game", "G/game"} <= plain
 
 
 @pytest.mark.parametrize("path", PLAYING)
 def test_lazy_penalties_come_seldom_and_strong(path):
-    case = Case(path, "8px")
-    model, eager = (case.build(r1=1.0, r2=0.0, gp=0.0, lazy=lazy) for lazy in (4, 1))
+    case, off = Case(path, "8px"), {p: 0.0 for of, p in PENALISED if of == path}
+    model, eager = (case.build(**{**off, "r1": 1.0}, lazy=lazy) for lazy in (4, 1))
     seldom = [play(model, case.batch(8), step, sgd(model, 0.0)) for step in range(5)]
     assert ["D/r1" in losses for losses in seldom] == [True, False, False, False, True]
     assert seldom[0]["D/r1"] == pytest.approx(4 * play(eager, case.batch(8), 0, sgd(eager, 0.0))["D/r1"], rel=1e-5)
 
 
-@pytest.mark.parametrize("path", PLAYING)
+@pytest.mark.parametrize("path", sorted({p for p, penalty in PENALISED if penalty == "gp"}))
 def test_each_penalty_is_of_its_own_samples(path):
     """On D(x) = |x|^2, whose gradient is 2 x: R1 is 2 gamma |x|^2 on real samples, R2 on fake ones, gp (2 |x| - 1)^2 between them."""
     case = Case(path, "points")

@@ -2,7 +2,7 @@
 
 A model is one paper: its nets, its objectives and its algorithm, told as *turns*. It names its *players* (who is trained)
 and never sees an optimiser; the loop in `training` knows players and never a paper. What else a model can do (sample,
-encode, decode, weigh a likelihood) is a *capability*: a protocol that every tool discovers by itself.
+encode, decode, weigh a likelihood, see features) is a *capability*: a protocol that every tool discovers by itself.
 """
 
 import dataclasses
@@ -219,7 +219,13 @@ class Weighs(Protocol):
         """log p(x, z|c) - log q(z|x, c) for k draws of q, (k, b), in nats: their mean is the ELBO, their log-mean-exp the IWAE bound."""
 
 
-CAPABILITIES: dict[str, type] = {"sample": Samples, "encode": Encodes, "decode": Decodes, "log_weights": Weighs}
+@runtime_checkable
+class Features(Protocol):
+    def features(self, x: Tensor) -> Tensor:
+        """What the model has learnt to see in samples (b, *shape): (b, d), for retrieval and classification."""
+
+
+CAPABILITIES: dict[str, type] = {"sample": Samples, "encode": Encodes, "decode": Decodes, "log_weights": Weighs, "features": Features}
 
 
 def capabilities(model: type[Model] | Model) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from condgen.conditions import Schema, schema_to_json
-from condgen.data import digits, mixture2d, mnist, store
+from condgen.data import digits, lfw, mixture1d, mixture2d, mnist, omniglot, store
 from condgen.data.arrays import survey_arrays
 from condgen.data.cache import cache_folder, hashes, key_of, publish
 from condgen.data.pictures import Wish, survey_pictures
@@ -42,8 +42,14 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "digits": Source("1,797 real handwritten digits, 8x8 px, embedded", digits.contents),
+    "lfw64": Source("12,887 faces, 64x64 px, 40 named attributes; from $CONDGEN_DATA/lfw64", lfw.large),
+    "lfw64-identity": Source("the same, no person in two splits", lfw.large_by_person),
+    "lfwcrop32": Source("12,887 faces, 32x32 px, with 40 named attributes; from $CONDGEN_DATA", lfw.small),
+    "lfwcrop32-identity": Source("the same, no person in two splits", lfw.small_by_person),
+    "mixture1d": Source("two Gaussians on the line, 22,000 points, embedded", mixture1d.contents),
     "mixture2d": Source("25 Gaussians on a grid, 110,000 points of the plane, embedded", mixture2d.contents),
     "mnist": Source("70,000 handwritten digits, 28x28 px; from $CONDGEN_DATA/mnist or downloaded (11 MB)", mnist.contents, sized=True),
+    "omniglot": Source("242 characters of eight alphabets, 20 drawings each, 105x105 px or smaller; 3 MB", omniglot.contents, sized=True),
 }
 
 

@@ -72,6 +72,21 @@ def relativistic_g(fake: Logits, real: Logits | None = None) -> Logits:
     return F.softplus(real - fake)
 
 
+def task_specific(pi: float, g: str = "minimax") -> Game:
+    """The weighted game: -pi log D(x) - (1 - pi) log(1 - D(G(z))). Creswell & Bharath 2016, equation (1).
+
+    G descends its own term of the same value ("minimax": then the game minimises JS_pi), or -log D(G(z)) without weight ("non_saturating").
+    """
+
+    def d(real: Logits, fake: Logits) -> Logits:
+        return pi * F.softplus(-real) + (1 - pi) * F.softplus(fake)
+
+    def weighted_g(fake: Logits, real: Logits | None = None) -> Logits:
+        return (1 - pi) * minimax_g(fake)
+
+    return Game(d, weighted_g if g == "minimax" else non_saturating_g)
+
+
 GAMES: dict[str, Game] = {
     "minimax": Game(cross_entropy_d, minimax_g),
     "non_saturating": Game(cross_entropy_d, non_saturating_g),

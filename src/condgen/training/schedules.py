@@ -26,11 +26,17 @@ def pylearn2(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
     return max(o.lr * 1.00004**-step, 1e-6), o.momentum + (0.7 - o.momentum) * min(1.0, step / 125_000)
 
 
+def gauthier(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
+    """lr / 1.000004^step, never below 1e-6; momentum rises to 0.7 over 250 epochs of 94 steps. Gauthier 2014, the released YAML."""
+    return max(o.lr * 1.000004**-step, 1e-6), o.momentum + (0.7 - o.momentum) * min(1.0, step / 23_500)
+
+
 SCHEDULES: dict[str, Callable[[int, int, Optimizer], tuple[float, float]]] = {
     "constant": constant,
     "late": late,
     "cosine": cosine,
     "pylearn2": pylearn2,
+    "gauthier": gauthier,
 }
 
 STRETCHED = ("late", "cosine")
