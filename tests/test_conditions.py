@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from condgen.asking import complete
 from condgen.conditions import (
     Attributes,
     Box,
@@ -19,7 +20,6 @@ from condgen.conditions import (
     Text,
     Vector,
     check_values,
-    complete,
     kinds,
     parse,
     say,
@@ -220,6 +220,20 @@ def test_one_attribute_leaves_the_others_to_the_rows():
     for asked in ({"smile": 1}, {"face": {"smile": 1}}, {"face": "smile=1"}):
         values = complete(SCHEMA, asked, ROWS, 3)["face"]
         assert values[:, 0].tolist() == [1, 1, 1] and torch.equal(values[:, 1], ROWS["face"][:3, 1])
+
+
+def test_what_is_left_open_agrees_with_the_attributes_that_are_asked():
+    g = torch.Generator().manual_seed(0)
+    smile = (torch.rand(1000, generator=g) > 0.7).float()
+    face = torch.stack([smile, 18 + 72 * torch.rand(1000, generator=g)], 1)
+    rows = {"face": face, "look": smile[:, None].expand(-1, 3) + 0.01 * torch.randn(1000, 3, generator=g)}
+    schema = {name: SCHEMA[name] for name in rows}
+    smiling, plain = (complete(schema, {"smile": v}, rows, 50) for v in (1, 0))
+    assert smiling["look"].mean() > 0.95 and abs(plain["look"].mean()) < 0.05, "a look that goes with the smile"
+    assert (smiling["face"][:, 1] - rows["face"][:50, 1]).abs().mean() < 5, "and otherwise the row nearest to the sample's own"
+    assert len(smiling["look"].unique(dim=0)) > 25
+    whole = complete(schema, {"face": face[:50]}, rows, 50)
+    assert torch.equal(whole["look"], rows["look"][:50]), "where everything is asked, rows are taken in turn"
 
 
 def test_single_attributes_join_what_is_asked_of_their_condition():

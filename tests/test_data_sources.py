@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from condgen.conditions import Label
-from condgen.data import available, load, mixture2d, mnist
+from condgen.data import available, fetch, load, mixture2d, mnist
 from condgen.data.digits import stratified
 from condgen.errors import BadInput
 
@@ -101,7 +101,7 @@ def test_mnist_without_network(tmp_path, monkeypatch):
 
     monkeypatch.setenv("CONDGEN_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("CONDGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mnist, "urlopen", offline)
+    monkeypatch.setattr(fetch, "urlopen", offline)
     with pytest.raises(BadInput, match=r"no network here.*train-images-idx3-ubyte\.gz"):
         load("mnist")
 
@@ -143,7 +143,7 @@ def test_mnist_is_fetched_checked_and_kept(tmp_path, monkeypatch, real_mnist):
 
     monkeypatch.setenv("CONDGEN_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("CONDGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mnist, "urlopen", serve)
+    monkeypatch.setattr(fetch, "urlopen", serve)
     for name in mnist.FILES["test"]:
         assert len(mnist._unpacked(name)) == mnist.BYTES[name]
     assert len(asked) == 4, "the first mirror's answer is refused, the second's is taken"

@@ -15,14 +15,14 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors"},
     {"conditions", "constraints", "objectives"},
-    {"networks", "data"},
+    {"networks", "data", "asking"},
     {"model"},
     {"models"},
     {"card"},
     {"training", "editing", "evaluation"},
     {"pretrained"},
     {"api", "drawing", "doctor"},
-    {"options"},
+    {"options", "figures"},
     {"cli", "studio"},
     {"__main__"},
 ]

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}\n{self.format_usage().strip()}")
 
     def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
-        known, rest = self.parse_known_args(words)
+        known, rest = self.parse_known_intermixed_args(words)  # a RUN may follow an option
         if rest:
             refuse_option(rest[0], [o for a in self._actions for o in a.option_strings])
         return known
@@ -223,6 +223,22 @@ def evaluate(words: Sequence[str]) -> int:
     return 0
 
 
+def compare(words: Sequence[str]) -> int:
+    parser = verb_parser("compare")
+    for place in ("first", "second"):
+        parser.add_argument(place, metavar="RUN", help="a run that was evaluated, a preset trained under runs/, or a file with a result")
+    parser.add_argument("--metrics", default="", help="names, separated by commas; exit 2 if one cannot be compared; default: all")
+    given = parser.parse_all(words)
+    from condgen import api
+    from condgen.evaluation.compare import compare as side_by_side
+    from condgen.evaluation.compare import text
+
+    metrics = tuple(m.strip() for m in given.metrics.split(",") if m.strip())
+    found = side_by_side(api.home(given.first), api.home(given.second), metrics)
+    answer(given.json, {"rows": [row._asdict() for row in found.rows], "refused": found.refused}, text(found))
+    return 2 if not found.rows or (metrics and found.refused) else 0
+
+
 def describe(words: Sequence[str]) -> int:
     parser = verb_parser("describe")
     parser.add_argument("name", help="a run, a saved model, a preset or a model")
@@ -231,6 +247,31 @@ def describe(words: Sequence[str]) -> int:
 
     found = api.describe(given.name)
     answer(given.json, found, drawing.describe_text(found))
+    return 0
+
+
+def figure(words: Sequence[str]) -> int:
+    from condgen import figures
+
+    parser = verb_parser("figure")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "figures:\n" + "\n".join(f"  {name:12} {f.about}" for name, f in figures.FIGURES.items())
+    parser.add_argument("name", metavar="NAME", help="one of the figures below")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or presets trained under runs/; for likelihood also result files")
+    parser.add_argument("--out", type=Path, required=True, help="a .png")
+    parser.add_argument("--set", action="append", dest="asked", metavar="NAME=VALUE", help="jitter, named: what is asked besides")
+    parser.add_argument("--attribute", action="append", dest="attributes", metavar="NAME", help="shift, named: which; NAME.3 is an axis")
+    parser.add_argument("-n", type=int, help="jitter, shift: samples a row; named: of each half; neighbours: pairs")
+    parser.add_argument("--rows", type=int, help="evolution, jitter: how many rows")
+    parser.add_argument("--columns", type=int, help="evolution: how many steps")
+    parser.add_argument("--steps", type=int, help="shift: values from low to high")
+    parser.add_argument("--sd", type=float, help="jitter: of the noise, in standard deviations of each entry")
+    parser.add_argument("--metric", help="likelihood: which, such as parzen or elbo")
+    parser.add_argument("--seed", type=int, help="of what is drawn by chance")
+    given = vars(parser.parse_all(words))
+    name, runs, out, as_json = (given.pop(k) for k in ("name", "runs", "out", "json"))
+    drawn = figures.figure(name, out, *runs, **{k: v for k, v in given.items() if v is not None})
+    answer(as_json, {"out": str(drawn), "figure": name}, f"figure {name} written to {drawn}")
     return 0
 
 
@@ -292,6 +333,8 @@ VERBS = {
     "train": ("train a preset, or any model on your own data; the same command again resumes", train),
     "sample": ("draw from a trained model", sample),
     "evaluate": ("measure a trained model, beside the paper's values, real data and a control", evaluate),
+    "figure": ("draw a figure of a paper: the training's evolution, shifted attributes, cost curves and more", figure),
+    "compare": ("two results side by side, as far as they were measured alike", compare),
     "describe": ("print what a run, a preset or a model is and what can be asked of it", describe),
     "data": ("data check PATH: load as training does, and report every problem with a remedy", data),
     "list": ("list models, presets, data or metrics", listing),

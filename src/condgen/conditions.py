@@ -11,12 +11,11 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -323,76 +322,3 @@ def _(condition: Attributes, value: Tensor) -> str:
 @say.register
 def _(condition: Text, value: Tensor) -> str:
     return bytes(value.tolist()).rstrip(b"\0").decode(errors="replace")
-
-
-def complete(schema: Schema, asked: Mapping[str, Any], rows: Values, n: int | None = None) -> Values:
-    """Values for n samples: what was asked, and `rows` (any number of valid rows, used in turn) for what was left open.
-
-    A name in `asked` is a condition's, or an attribute's of an `Attributes` condition. Its value is a word for `parse`, a
-    tensor of one value (*shape) or of n values (n, *shape), or a *list* (for a Label any sequence): one word a sample. n is
-    taken from tensors and lists where it is not given, else 1. Raises BadInput for unknown names, naming the nearest valid one.
-    """
-    given = {name: _asked(name, schema[name], word) for name, word in _by_condition(schema, asked).items()}
-    counts = {name: len(v) for name, v in given.items() if v.dim() > len(schema[name].shape)}
-    n = n if n is not None else max(counts.values(), default=1)
-    if n < 1:
-        raise BadInput(f"cannot make {n} samples; ask for at least 1")
-    if wrong := {name: k for name, k in counts.items() if k != n}:
-        raise BadInput(f"asked for {n} samples, but {', '.join(f'{name} has {k} values' for name, k in wrong.items())}")
-    values: Values = {}
-    for name in schema:
-        base = rows[name][torch.arange(n) % len(rows[name])]
-        if name in given:
-            full = given[name].to(base).expand(base.shape)
-            base = torch.where(full.isnan(), base, full) if full.is_floating_point() else full.clone()
-        values[name] = base
-    check_values(schema, values)
-    return values
-
-
-def _by_condition(schema: Schema, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Single attributes gathered under their condition's name."""
-    gathered = {name: word for name, word in asked.items() if name in schema}
-    attribute_of = {a: name for name, c in schema.items() if isinstance(c, Attributes) for a in c.names}
-    for name in (k for k in asked if k not in schema):
-        if name not in attribute_of:
-            raise unknown("condition", name, [*schema, *attribute_of])
-        whole = gathered.get(attribute_of[name], {})
-        if not isinstance(whole, Mapping) or name in whole:
-            raise BadInput(f"attribute {name!r} is asked twice: by its own name and under {attribute_of[name]!r}")
-        gathered[attribute_of[name]] = {**whole, name: asked[name]}
-    return gathered
-
-
-def _asked(name: str, condition: Condition, word: Any) -> Tensor:
-    """One value (*shape), or one a sample (n, *shape)."""
-    if isinstance(word, Tensor):
-        if word.dim() < (k := len(condition.shape)) or word.dim() > k + 1 or tuple(word.shape[word.dim() - k :]) != condition.shape:
-            raise BadInput(f"condition {name!r}: expected one value of shape {condition.shape} or one a sample, got {tuple(word.shape)}")
-        if not condition.dtype.is_floating_point and (word.is_floating_point() or word.dtype == torch.bool):
-            raise BadInput(f"condition {name!r}: expected whole numbers, such as {condition.dtype}, got {word.dtype}")
-        return word
-    if isinstance(condition, Label) and isinstance(word, (np.ndarray, tuple, range)):
-        word = word.tolist() if isinstance(word, np.ndarray) else list(word)
-    if isinstance(word, Mapping):
-        word = _one_each(word)
-    if isinstance(word, list) and not _is_plain(word, condition):
-        if not word:
-            raise BadInput(f"condition {name!r}: the list holds no value")
-        return torch.stack([parse(condition, w) for w in word])
-    return parse(condition, word)
-
-
-def _one_each(word: Mapping[str, Any]) -> Mapping[str, Any] | list[Mapping[str, Any]]:
-    """A mapping whose values differ from sample to sample (lists, tensors (n,)) as one mapping a sample."""
-    many = {k: list(v) for k, v in word.items() if isinstance(v, list) or (isinstance(v, Tensor) and v.dim())}
-    if not many:
-        return word
-    if len({len(v) for v in many.values()}) > 1:
-        raise BadInput("one value a sample, but " + ", ".join(f"{k} has {len(v)} values" for k, v in many.items()))
-    return [{**word, **dict(zip(many, values, strict=True))} for values in zip(*many.values(), strict=True)]
-
-
-def _is_plain(word: Sequence[Any], condition: Condition) -> bool:
-    """A list of numbers as long as one vector is that vector; any other list holds one word a sample."""
-    return len(condition.shape) == 1 and len(word) == condition.shape[0] and all(isinstance(w, (int, float)) for w in word)

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from condgen.conditions import Schema, Values, complete
+from condgen.asking import complete
+from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
 from condgen.errors import BadInput, require_whole, unknown
 

@@ -5,24 +5,20 @@ because mirrors differ in how they were compressed.
 """
 
 import gzip
-import hashlib
 import io
-import os
-import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import torch
 
 from condgen.conditions import Label
-from condgen.data.cache import cache_folder, data_folder
+from condgen.data.fetch import obtained, with_sum
 from condgen.data.store import Content
 from condgen.errors import BadInput
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-MAX_DOWNLOAD_BYTES = 64 << 20
 NAMES = tuple(str(d) for d in range(10))
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -65,11 +61,7 @@ def _notes(size: int) -> list[str]:
 
 
 def _unpacked(name: str) -> bytes:
-    path = _found(f"{name}.gz") or _fetched(f"{name}.gz")
-    try:
-        return _verified(name, path.read_bytes())
-    except ValueError as error:
-        raise BadInput(f"{path} is not the {name} of MNIST: {error}. Delete it and load again") from None
+    return obtained("mnist", f"{name}.gz", MIRRORS, partial(_verified, name))
 
 
 def _verified(name: str, packed: bytes) -> bytes:
@@ -79,49 +71,4 @@ def _verified(name: str, packed: bytes) -> bytes:
             content = file.read(BYTES[name] + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"it cannot be unpacked ({error})") from None
-    if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise ValueError("its SHA-256 differs")
-    return content
-
-
-def _found(file: str) -> Path | None:
-    places = [folder / "mnist" / file for folder in (data_folder(), cache_folder()) if folder]
-    return next((path for path in places if path.is_file()), None)
-
-
-def _fetched(file: str) -> Path:
-    """Download into `$CONDGEN_DATA/mnist` where that can be written, else into the cache."""
-    refusals = []
-    for mirror in MIRRORS:
-        try:
-            return _kept(file, _downloaded(mirror + file))
-        except (OSError, ValueError) as error:
-            refusals.append(f"{mirror}: {getattr(error, 'reason', error)}")
-    wanted = data_folder() or Path("$CONDGEN_DATA")
-    raise BadInput(f"mnist is not on this machine and cannot be downloaded ({'; '.join(refusals)}). Put {file} into {wanted / 'mnist'}")
-
-
-def _downloaded(address: str) -> bytes:
-    with urlopen(address, timeout=30) as answer:
-        return bytes(answer.read(MAX_DOWNLOAD_BYTES))
-
-
-def _kept(file: str, packed: bytes) -> Path:
-    """Raises ValueError where the answer is not the expected file, OSError where it cannot be kept."""
-    _verified(file.removesuffix(".gz"), packed)
-    for root in (data_folder(), cache_folder()):
-        if root and (path := _write(root / "mnist" / file, packed)):
-            return path
-    raise OSError(f"neither $CONDGEN_DATA nor {cache_folder()} can be written; set CONDGEN_CACHE to a folder that can")
-
-
-def _write(path: Path, content: bytes) -> Path | None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        os.replace(temporary, path)
-    except OSError:
-        return None
-    return path
+    return with_sum(content, SHA256[name])

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.conditions import Label, Values, complete
+from condgen.asking import complete
+from condgen.conditions import Label, Values
 from condgen.data.store import to_bytes
 from condgen.errors import BadInput
 

@@ -1,8 +1,8 @@
 """The judge: a small classifier, trained by condgen on the real training split, that says what a sample shows.
 
 Convolutions 16 (5x5), 32 and 64 (3x3), halving, with batch norm; 64 ReLU features; one linear head for each condition it can
-read. Five epochs of Adam under a one-cycle rate, pictures shifted by up to 2 px: 99.3 % of MNIST's test set. Points of R^d
-get an MLP, and their own coordinates as features.
+read: labels, attributes, vectors. Five epochs of Adam under a one-cycle rate, pictures shifted by up to 2 px: 99.3 % of MNIST's
+test set. Points of R^d get an MLP, and their own coordinates as features.
 
 A judge never sees a generated sample. It is trained once for each data set and kept under `cache_folder()/judges`; its `id`
 carries the sum of its weights, because a distance on its features means something beside distances of the same judge only.
@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from condgen.conditions import Attributes, Condition, Label, Schema, Values
+from condgen.conditions import Attributes, Condition, Label, Schema, Values, Vector
 from condgen.data.cache import cache_folder, publish
 
 log = logging.getLogger("condgen")
@@ -38,18 +38,50 @@ class JudgeNet(nn.Module):
     Args:
         shape: (c, h, w), or (d,) for points.
         heads: name -> number of outputs.
+        vectors: names of those heads whose values are standardised.
     """
 
-    def __init__(self, shape: tuple[int, ...], heads: dict[str, int]):
+    def __init__(self, shape: tuple[int, ...], heads: dict[str, int], vectors: Collection[str] = ()):
         super().__init__()
         body, width = _picture_body(shape) if len(shape) == 3 else _point_body(shape)
         self.body = nn.Sequential(*body, nn.Linear(width, FEATURES), nn.ReLU())
         self.names = tuple(heads)  # beside a list: a ModuleDict refuses names such as "type"
         self.heads = nn.ModuleList(nn.Linear(FEATURES, outputs) for outputs in heads.values())
+        self.scales = nn.ModuleList(Standard(outputs) if name in vectors else nn.Identity() for name, outputs in heads.items())
+
+    def scale(self, name: str) -> "Standard":
+        """Of a vector's head."""
+        found = self.scales[self.names.index(name)]
+        assert isinstance(found, Standard)
+        return found
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         features = self.body(x)
         return {name: head(features) for name, head in zip(self.names, self.heads, strict=True)}
+
+
+class Standard(nn.Module):
+    """A vector's mean and standard deviation over the training rows: of its entries the smallest must count as much as the largest."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("sd", torch.ones(dim))
+
+    def fit(self, values: Tensor) -> None:
+        """From rows (n, dim); an entry that is always the same keeps its scale."""
+        sd = values.std(0, correction=0)
+        self.mean.copy_(values.mean(0))
+        self.sd.copy_(torch.where(sd > 1e-6, sd, 1.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (values - self.mean) / self.sd
+
+    def back(self, out: Tensor) -> Tensor:
+        return self.mean + self.sd * out
 
 
 def _picture_body(shape: tuple[int, ...]) -> tuple[list[nn.Module], int]:
@@ -95,16 +127,18 @@ class Judge:
 
     @torch.no_grad()
     def predict(self, x: Tensor, name: str, chunk: int = 1000) -> Tensor:
-        """What the samples (n, *shape) show of one condition: the index (n,) of a Label, the values (n, k) of Attributes."""
+        """What the samples (n, *shape) show of one condition: the index (n,) of a Label, the values (n, k) of Attributes or a Vector."""
         device = next(self.net.parameters()).device
         out = torch.cat([self.net(part.float().to(device))[name].cpu() for part in x.split(chunk)])
         condition = self.schema[name]
+        if isinstance(condition, Vector):
+            return self.net.scale(name).back(out.to(device)).cpu()
         return _unscaled(condition, out) if isinstance(condition, Attributes) else out.argmax(1)
 
 
 def readable(schema: Schema) -> Schema:
     """The conditions that a judge learns to read off a sample."""
-    return {name: c for name, c in schema.items() if isinstance(c, Label | Attributes)}
+    return {name: c for name, c in schema.items() if isinstance(c, Label | Attributes | Vector)}
 
 
 def judge_for(train: Any, test: Any) -> Judge:
@@ -158,7 +192,9 @@ def _one_thread() -> Iterator[None]:
 
 def _trained(train: Any, schema: Schema, epochs: int, batch: int, seed: int) -> JudgeNet:
     per_epoch = math.ceil(len(train) / batch)
-    net = _seeded_net(train.shape, {name: _outputs(c) for name, c in schema.items()})
+    net = _seeded_net(train.shape, schema)
+    for name in _vectors(schema):
+        net.scale(name).fit(train.values()[name])
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=epochs * per_epoch, cycle_momentum=False)
     generator = Generator().manual_seed(seed)
@@ -175,28 +211,39 @@ def _step(net: JudgeNet, optimizer: torch.optim.Optimizer, x: Tensor, c: Values,
     if len(x) < 2:  # batch norm has no variance of one sample
         return
     out = net(x)
-    loss = torch.stack([_loss(condition, out[name], c[name]) for name, condition in schema.items()]).sum()
+    loss = torch.stack([_loss(condition, out[name], _target(net, name, condition, c[name])) for name, condition in schema.items()]).sum()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
 
-def _loss(condition: Condition, out: Tensor, value: Tensor) -> Tensor:
-    """Cross-entropy of a label; squared error of attributes on a scale from -1 to 1, those not known (NaN) left out."""
-    if not isinstance(condition, Attributes):
-        return nn.functional.cross_entropy(out, value)
-    error = (out - _scaled(condition, value)).square()
-    return torch.where(value.isnan(), 0.0, error).mean()
+def _target(net: JudgeNet, name: str, condition: Condition, value: Tensor) -> Tensor:
+    """What a head is to say: the index of a label, attributes on a scale from -1 to 1, a vector standardised."""
+    if isinstance(condition, Vector):
+        return net.scale(name)(value)
+    return _scaled(condition, value) if isinstance(condition, Attributes) else value
+
+
+def _loss(condition: Condition, out: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of a label; squared error of numbers, those not known (NaN) left out."""
+    if isinstance(condition, Label):
+        return nn.functional.cross_entropy(out, target)
+    error = (out - target.nan_to_num()).square()
+    return torch.where(target.isnan(), 0.0, error).mean()
 
 
 def _outputs(condition: Condition) -> int:
-    assert isinstance(condition, Label | Attributes)
-    return len(condition.names)
+    assert isinstance(condition, Label | Attributes | Vector)
+    return condition.dim if isinstance(condition, Vector) else len(condition.names)
+
+
+def _vectors(schema: Schema) -> list[str]:
+    return [name for name, c in schema.items() if isinstance(c, Vector)]
 
 
 def _scaled(condition: Attributes, value: Tensor) -> Tensor:
     low, high = torch.tensor(condition.low), torch.tensor(condition.high)
-    return 2 * (value.nan_to_num() - low) / (high - low).clamp(min=1e-8) - 1
+    return 2 * (value - low) / (high - low).clamp(min=1e-8) - 1
 
 
 def _unscaled(condition: Attributes, out: Tensor) -> Tensor:
@@ -237,10 +284,10 @@ def accuracy(judge: Judge, test: Any, chunk: int = 1000) -> dict[str, float]:
     return {name: count / len(test) for name, count in right.items()}
 
 
-def _seeded_net(shape: tuple[int, ...], heads: dict[str, int]) -> JudgeNet:
+def _seeded_net(shape: tuple[int, ...], schema: Schema) -> JudgeNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return JudgeNet(tuple(shape), heads)
+        return JudgeNet(tuple(shape), {name: _outputs(c) for name, c in schema.items()}, _vectors(schema))
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------------
@@ -271,7 +318,7 @@ def _read(folder: Path, shape: tuple[int, ...], schema: Schema) -> Judge | None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    net = _seeded_net(shape, {name: _outputs(c) for name, c in schema.items()})
+    net = _seeded_net(shape, schema)
     try:
         facts = json.loads((folder / "judge.json").read_text())
         net.load_state_dict(load_file(folder / "judge.safetensors"))

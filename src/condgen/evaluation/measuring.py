@@ -25,6 +25,11 @@ SAMPLES = (1000, 10000)
 """Fewest and most samples by default; between them, as many as there are test rows."""
 VALID = 2000
 """Validation rows, of the training data's last sixth, that choose the width of a Parzen window."""
+KEPT = 20000
+"""Training pictures that are held at once, at most."""
+OUTCOMES = ("s.e.=", "sigma=", "clamped=", "worst is ", "ceiling=", "control=")
+"""Fields of a provenance that begin so tell what was found, or concern the ceiling or the control alone: two values whose
+provenances differ in nothing else were measured alike. Whatever depends on the *model* must begin with one of these."""
 MORE_TEST = "add samples, or say in the data which are 'test'"
 
 
@@ -52,6 +57,10 @@ class Measured:
         return {**three, "n": self.n, "provenance": self.provenance + error}
 
 
+Family = dict[str, Measured]
+"""A metric with parts, `ms_ssim` and `ms_ssim/7`: the whole comes first, under the metric's own name."""
+
+
 class Measuring:
     """What `METRICS` measure from. Arguments as in `protocols.evaluate`.
 
@@ -66,6 +75,7 @@ class Measuring:
             return load(run.data, split=name, size=run.size, skip_bad=run.skip_bad)
 
         self.model, self.seed = model, seed
+        self._other = split if train is None and test is None else None
         self.train = train if train is not None else split(parse_split(run.split)[0])
         self.test = test if test is not None else _test_of(run.data, split)
         if tuple(self.test.shape) != tuple(model.shape):
@@ -176,7 +186,7 @@ class Measuring:
     @cached_property
     def real(self) -> Batch:
         """Test rows, at most SAMPLES[1]."""
-        return self.test.batch(_some(len(self.test), SAMPLES[1]))
+        return self.test.batch(some_rows(len(self.test), SAMPLES[1]))
 
     @property
     def real_conditions(self) -> Values:
@@ -186,15 +196,33 @@ class Measuring:
     def stand_in(self) -> Batch:
         """Real training rows in the place of the `natural` samples: as many, each of the class that was asked for."""
         if not self.label:
-            return self.train.batch(_some(len(self.train), self.n))
+            return self.train.batch(some_rows(len(self.train), self.n))
         return self.train.batch(_rows_of_class(self.train.values()[self.label], self.naturally[self.label]))
 
     def parzen_parts(self) -> tuple[Tensor, Tensor]:
         """Pictures in the `balanced` samples' place, and validation pictures: the first five and the last sixth of the training data."""
         cut = len(self.train) * 5 // 6
-        valid = cut + _some(len(self.train) - cut, VALID)
-        rows = _rows_of_class(self.train.values()[self.label][:cut], self.groups_asked) if self.label else _some(cut, self.n)
+        valid = cut + some_rows(len(self.train) - cut, VALID)
+        rows = _rows_of_class(self.train.values()[self.label][:cut], self.groups_asked) if self.label else some_rows(cut, self.n)
         return self.train.batch(rows).x, self.train.batch(valid).x
+
+    @cached_property
+    def validation(self) -> Dataset | None:
+        """The data's validation split; None where they have none, or where it had to serve as the test split."""
+        try:
+            found = self._other("validation") if self._other else None
+        except BadInput:
+            return None
+        return None if found is None or found.fingerprint == self.test.fingerprint else found
+
+    def width_parts(self) -> tuple[Tensor, Tensor, str]:
+        """Validation pictures, the training pictures that are none of them, and in words where the former come from."""
+        if self.validation is not None:
+            rows = some_rows(len(self.validation), VALID)
+            return self.validation.batch(rows).x, self.train.batch(some_rows(len(self.train), KEPT)).x, f"valid={len(rows)}"
+        cut = len(self.train) * 5 // 6
+        valid = cut + some_rows(len(self.train) - cut, VALID)
+        return self.train.batch(valid).x, self.train.batch(some_rows(cut, KEPT)).x, f"valid={len(valid)} of the train tail"
 
     @staticmethod
     def unit(x: Tensor) -> Tensor:
@@ -240,7 +268,7 @@ class Measuring:
         return f"{name}|{features}|n={self.n}{beside}|f64|v1"
 
 
-def _some(n: int, most: int) -> Tensor:
+def some_rows(n: int, most: int) -> Tensor:
     """Rows of n, at most `most`, drawn evenly, the same each time. Every so many-th would not do: MNIST has a period."""
     return torch.arange(n) if n <= most else torch.randperm(n, generator=Generator().manual_seed(0))[:most].sort().values
 

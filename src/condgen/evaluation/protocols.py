@@ -4,6 +4,9 @@ Every metric is measured three times in the same way: on the model's samples (`v
 (`ceiling`: what is the best that can be had), and on something known to be bad (`control`). Real data stand in with as many of
 each class as the samples have, or are averaged over classes as they are. The *provenance* says all that a
 number depends on, as fields between bars: `frechet|judge-v2:3fa9c1|n=10000/10000|f64|v1|...`.
+
+A metric with parts is a *family*: `ms_ssim` is its mean over classes, `ms_ssim/7` that of class 7. METRICS, presets and
+commands name the whole; a result holds the parts as well.
 """
 
 import logging
@@ -16,12 +19,19 @@ from typing import Any
 
 from torch import Tensor
 
+from condgen.conditions import Attributes, Vector
 from condgen.errors import BadInput, unknown
+from condgen.evaluation.correlation import condition_correlation
 from condgen.evaluation.diversity import ratio, within
 from condgen.evaluation.frechet import frechet_of_features, kernel
+from condgen.evaluation.gcn import parzen_gcn
 from condgen.evaluation.likelihood import binarised, elbo, nll_iwae, parzen
-from condgen.evaluation.measuring import K, Measured, Measuring
+from condgen.evaluation.measuring import Family, K, Measured, Measuring
+from condgen.evaluation.memorisation import memorisation_ratio
+from condgen.evaluation.recognition import one_shot_metric, retrieval_map
 from condgen.evaluation.reconstruction import latent_of, pca_error, reconstruction_errors
+from condgen.evaluation.resolution import discriminability
+from condgen.evaluation.ssim import likeness, likeness_of_real
 from condgen.model import Model, Run, capabilities
 
 log = logging.getLogger("condgen")
@@ -35,20 +45,26 @@ class Metric:
     """One row of the table of metrics.
 
     Args:
-        measure: of the context of one evaluation.
+        measure: of the context of one evaluation; a family answers with name -> Measured, its own name first.
         needs: the capability that the model must have.
         about: one line, for people.
         higher: whether more is better.
+        near: the best value, where neither more nor less is better.
         label: whether the model must read a Label.
+        numbers: whether it must read Attributes or a Vector.
         pictures: whether the samples must be pictures.
+        asked_only: whether it is measured only where a run or a person names it.
     """
 
-    measure: Callable[[Measuring], Measured]
+    measure: Callable[[Measuring], Measured | Family]
     needs: str
     about: str
     higher: bool = True
+    near: float | None = None
     label: bool = False
+    numbers: bool = False
     pictures: bool = False
+    asked_only: bool = False
 
     def refusal(self, model: Model) -> str | None:
         """Why this cannot be measured of a model, or None where it can."""
@@ -56,6 +72,8 @@ class Metric:
             return f"the model has no `{self.needs}`"
         if self.label and not Measuring.labels_of(model.schema):
             return "the model reads no label"
+        if self.numbers and not any(isinstance(c, Attributes | Vector) for c in model.schema.values()):
+            return "the model reads no attributes and no vector"
         return "the samples are no pictures" if self.pictures and len(model.shape) != 3 else None
 
 
@@ -152,7 +170,14 @@ def is_binary(model: Model) -> bool:
 METRICS: dict[str, Metric] = {
     "class_consistency": Metric(_class_consistency, "sample", "share of samples in which the judge sees the class asked for", label=True),
     "class_consistency_worst": Metric(_class_consistency_worst, "sample", "the same of the worst class", label=True),
-    "diversity_ratio": Metric(_diversity, "sample", "distance of two samples of one condition, over that of real ones"),
+    "condition_correlation": Metric(
+        condition_correlation, "sample", "correlation of the numbers asked for and those the judge reads off the samples", numbers=True
+    ),
+    "diversity_ratio": Metric(_diversity, "sample", "distance of two samples of one condition, over that of real ones", near=1.0),
+    "ms_ssim": Metric(likeness, "sample", "likeness of two samples of one class, 1 where all are equal", higher=False, pictures=True),
+    "memorisation_ratio": Metric(
+        memorisation_ratio, "sample", "distance to the nearest training picture, over that of test pictures", near=1.0, pictures=True
+    ),
     "frechet": Metric(_frechet, "sample", "Fréchet distance of the judge's features to real ones", higher=False),
     "kernel": Metric(_kernel, "sample", "kernel distance of the judge's features to real ones", higher=False),
     "precision": Metric(_neighbour("precision"), "sample", "share of samples near real ones"),
@@ -165,18 +190,56 @@ METRICS: dict[str, Metric] = {
         _bound("nll_iwae", nll_iwae, 100, 2000), "log_weights", "upper bound of -log-likelihood by 100 draws, nats", higher=False
     ),
     "reconstruction": Metric(_reconstruction, "encode", "squared error of decode(encode(x)), pixels in [0, 1]", higher=False),
+    "discriminability": Metric(
+        discriminability,
+        "sample",
+        "consistency lost when the samples' detail is; only where asked",
+        label=True,
+        pictures=True,
+        asked_only=True,
+    ),
+    "ms_ssim_real": Metric(
+        likeness_of_real, "sample", "`ms_ssim` of real pictures; only where asked", higher=False, pictures=True, asked_only=True
+    ),
+    "parzen_gcn": Metric(
+        parzen_gcn,
+        "sample",
+        "minus the Parzen log-likelihood of contrast-normalised pictures, nats; only where asked",
+        higher=False,
+        pictures=True,
+        asked_only=True,
+    ),
+    "retrieval_map": Metric(
+        retrieval_map,
+        "features",
+        "how early test pictures of the query's label come, by the model's features; only where asked",
+        pictures=True,
+        asked_only=True,
+    ),
+    "one_shot_accuracy": Metric(
+        one_shot_metric,
+        "features",
+        "right answers in Omniglot's 20-way one-shot runs, by the model's features; only where asked",
+        pictures=True,
+        asked_only=True,
+    ),
 }
 
 
+def metric_of(name: str) -> Metric | None:
+    """The row of METRICS that a name in a result belongs to: `ms_ssim/7` to `ms_ssim`; None for a name of another version."""
+    return METRICS.get(name.split("/", 1)[0])
+
+
 def chosen(model: Model, asked: Iterable[str] | None) -> list[str]:
-    """The metrics that were asked for, each one possible; or all that the model and its conditions allow. Raises BadInput."""
+    """The metrics that were asked for, each one possible; or all that the model allows and that need no asking. Raises BadInput."""
     names = list(asked or ())
     for name in names:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
         if why := METRICS[name].refusal(model):
             raise BadInput(f"{name} cannot be measured: {why}")
-    return names or [name for name, metric in METRICS.items() if not metric.refusal(model)]
+    return names or [name for name, metric in METRICS.items() if not (metric.asked_only or metric.refusal(model))]
 
 
 def evaluate(
@@ -213,8 +276,8 @@ def evaluate(
     for name in chosen(model, asked):
         if progress:
             progress(name)
-        if measured := _measured(name, context, bool(asked)):
-            found[name] = measured.to_json(run.reported.get(name))
+        for part, measured in _measured(name, context, bool(asked)).items():
+            found[part] = measured.to_json(run.reported.get(part))
     return {
         "preset": run.name,
         "metrics": found,
@@ -225,18 +288,19 @@ def evaluate(
     }
 
 
-def _measured(name: str, context: Measuring, asked: bool) -> Measured | None:
-    """A metric; None, with a warning, where the data do not allow it (too few rows, say) and nobody asked for it by name."""
+def _measured(name: str, context: Measuring, asked: bool) -> Family:
+    """A metric and its parts; nothing, with a warning, where the data do not allow it (too few rows, say) and nobody asked for it."""
     metric = METRICS[name]
     if metric.needs == "sample":
         context.samples  # noqa: B018  samples that are not finite are refused in any case
     try:
-        return metric.measure(context)
+        measured = metric.measure(context)
     except BadInput as error:
         if asked:
             raise
         log.warning("%s is not measured: %s", name, error)
-        return None
+        return {}
+    return {name: measured} if isinstance(measured, Measured) else measured
 
 
 def machine() -> str:

@@ -14,13 +14,14 @@ from condgen.card import values_of
 from condgen.conditions import Label
 from condgen.evaluation.curves import curves_svg, points_svg
 from condgen.evaluation.grids import class_grid, class_values, data_uri, grid, png, scale_for
-from condgen.evaluation.protocols import METRICS
+from condgen.evaluation.protocols import Metric, metric_of
 from condgen.model import Model, Run, capabilities
 
 COLUMNS = 10
 COLUMN_KEYS = ("value", "reported", "ceiling", "control", "n")
 HEADLINES = {
     "class_consistency": "class consistency",
+    "condition_correlation": "correlation of what was asked and what is shown",
     "elbo": "test ELBO",
     "frechet": "Fréchet distance",
     "reconstruction": "reconstruction error",
@@ -121,20 +122,26 @@ def _wide(rows: list[str]) -> str:
     return f"<div class=wide><table>{''.join(rows)}</table></div>"
 
 
-NOTE = """<p class=note>↑ more is better, ↓ less is. <em>Real data</em> is the ceiling: real samples in the place of the model's,
-marked in the bar. The <em>control</em> is known to be bad; the provenance names it.</p>"""
+NOTE = """<p class=note>↑ more is better, ↓ less is, → 1: nearest to 1 is. <em>Real data</em> is the ceiling: real samples in the place
+of the model's, marked in the bar. The <em>control</em> is known to be bad; the provenance names it.</p>"""
 
 
 def _metric_row(name: str, m: Mapping[str, Any]) -> str:
-    known = METRICS.get(name)
-    arrow, about = ("↑" if known.higher else "↓", known.about) if known else ("", "")
-    label = f"<b>{html.escape(name)}</b> {arrow}<br><small>{html.escape(about)}</small>"
-    bar = _bar(m) if known and known.higher and name in SHARES else ""
+    known, (whole, _, part) = metric_of(name), name.partition("/")
+    about = f"<br><small>{html.escape(known.about)}</small>" if known else ""
+    label = f"<span class=part>{html.escape(part)}</span>" if part else f"<b>{html.escape(name)}</b> {_arrow(known)}{about}"
+    bar = _bar(m) if whole in SHARES else ""
     numbers = [html.escape(show(m[k])) for k in COLUMN_KEYS]
     return _cells("td", [label, f"<b>{numbers[0]}</b>{bar}", *numbers[1:]])
 
 
-SHARES = ("class_consistency", "class_consistency_worst", "diversity_ratio", "precision", "recall", "coverage")
+def _arrow(known: Metric | None) -> str:
+    if known is None:
+        return ""
+    return f"→ {known.near:g}" if known.near is not None else "↑" if known.higher else "↓"
+
+
+SHARES = ("class_consistency", "class_consistency_worst", "condition_correlation", "diversity_ratio", "precision", "recall", "coverage")
 """Metrics that lie between 0 and 1, shown with a bar."""
 
 
@@ -227,7 +234,8 @@ def _run(run: Run) -> str:
 
 
 def _provenance(evaluation: Mapping[str, Any]) -> str:
-    lines = "".join(f"<li><code>{html.escape(m['provenance'])}</code></li>" for m in evaluation["metrics"].values())
+    told = dict.fromkeys(m["provenance"] for m in evaluation["metrics"].values())  # the parts of a family share theirs
+    lines = "".join(f"<li><code>{html.escape(one)}</code></li>" for one in told)
     versions = ", ".join(f"{k} {v}" for k, v in evaluation["versions"].items())
     about = f"{evaluation['seconds']} s on {evaluation['machine']}, seed {evaluation['seed']}; {versions}"
     return f"<ul>{lines}</ul><p class=note>{html.escape(about)}</p>"
@@ -251,6 +259,7 @@ section {{ background: var(--card); border: 1px solid var(--line); border-radius
 th {{ text-align: left; font-weight: 500; color: var(--soft); font-size: .86rem; }}
 td, th {{ padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }}
 tr:last-child td {{ border-bottom: 0; }}
+.part {{ padding-left: 1.2rem; color: var(--soft); }}
 .n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .bar {{ display: block; position: relative; height: 4px; margin-top: .3rem; min-width: 6rem; border-radius: 2px; background: var(--line); }}
 .bar i {{ display: block; height: 4px; border-radius: 2px; background: var(--accent); }}

@@ -32,6 +32,7 @@ from condgen.models.gan import game_named
 from condgen.networks.conv import ConvEncoder, ConvGenerator
 from condgen.networks.embed import embed
 from condgen.networks.layers import SLOPE, Maxout, OneHot
+from condgen.networks.maxout import Deconvolution, MaxoutCode
 from condgen.networks.mlp import MLP
 from condgen.objectives.penalties import squared_gradient
 
@@ -284,61 +285,6 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Values) -> Tensor:
         return self.net(self.read(c, z), {}).float()
-
-
-class Deconvolution(nn.Module):
-    """(b, n) -> dense, rectified -> dense -> maps -> one transposed convolution, 5x5 with stride 3, with a bias for each pixel.
-
-    Maps of side s make 3 s + 2 px: 10 for 32 px. Where no s fits, the next larger picture is cut at its lower and right edge.
-    """
-
-    def __init__(self, n_in: int, hidden: int, channels: int, shape: Shape, sigmoid: bool, bounded: bool):
-        super().__init__()
-        self.side, self.shape, self.sigmoid, self.bounded = tuple(math.ceil((s - 2) / 3) for s in shape[1:]), shape, sigmoid, bounded
-        self.first = nn.Linear(n_in, hidden)
-        self.second = nn.Linear(hidden, channels * math.prod(self.side))
-        self.picture = nn.ConvTranspose2d(channels, shape[0], 5, stride=3, bias=False)
-        self.bias = nn.Parameter(torch.zeros(shape))
-
-    def forward(self, w: Tensor, _: Values) -> Tensor:
-        h = self.second(torch.relu(self.first(w)))
-        h = (torch.sigmoid(h) if self.sigmoid else torch.relu(h)).unflatten(1, (-1, *self.side))
-        x = self.picture(h)[:, :, : self.shape[1], : self.shape[2]].float() + self.bias
-        return torch.tanh(x) if self.bounded else x
-
-
-class MaxoutConv(nn.Module):
-    """Dropout, then the larger of two convolutions, then the largest of each window; a window may reach over the edge."""
-
-    def __init__(self, n_in: int, filters: int, kernel: int, pad: int, pool: int, dropout: float):
-        super().__init__()
-        self.conv, self.dropout = nn.Conv2d(n_in, 2 * filters, kernel, padding=pad), nn.Dropout(dropout)
-        self.pool = nn.MaxPool2d(pool, 2, ceil_mode=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.conv(self.dropout(x)).unflatten(1, (-1, 2)).amax(2))
-
-
-class MaxoutCode(nn.Module):
-    """Picture -> (b, dense): at 32 px the convolutions leave 16, 7 and 5 px a side (table 1 of the paper, with the code's padding)."""
-
-    def __init__(self, shape: Shape, filters: tuple[int, ...], dense: int, dropout: tuple[float, float]):
-        super().__init__()
-        plan = [(8, 4, 4), (8, 3, 4), (5, 3, 2)]
-        widths = [shape[0], *filters]
-        self.convs = nn.ModuleList(
-            MaxoutConv(a, b, kernel, pad, pool, dropout[i > 0])
-            for i, (a, b, (kernel, pad, pool)) in enumerate(zip(widths, widths[1:], plan, strict=False))
-        )
-        h, w = shape[1:]
-        for kernel, pad, pool in plan:
-            h, w = (max(1, math.ceil((s + 2 * pad - kernel + 1 - pool) / 2) + 1) for s in (h, w))
-        self.dropout, self.dense = nn.Dropout(dropout[1]), Maxout(filters[-1] * h * w, dense, 5)
-
-    def forward(self, x: Tensor, _: Values) -> Tensor:
-        for layer in self.convs:
-            x = layer(x)
-        return self.dense(self.dropout(x.flatten(1)))
 
 
 class Discriminator(nn.Module):

@@ -174,7 +174,7 @@ PRESETS = {
         data="mnist",
         optimizers={"*": Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="late")},
         batch=1000,
-        steps=9000,
+        steps=7000,
         half_life_images=200_000,
         precision="32",
         metrics=("parzen", "diversity_ratio", "frechet", "memorisation_ratio"),
