@@ -75,7 +75,7 @@ def plan(model: str, source: str | os.PathLike[str], size: int | None = None, sk
     )
 
 
-SAMPLE_NUMBERS = {"mixture2d": 2, "digits": 64, "mnist": 784}
+SAMPLE_NUMBERS = {"mixture1d": 1, "mixture2d": 2, "digits": 64, "mnist": 784, "lfwcrop32": 3072, "omniglot": 11025}
 """Numbers in a sample of the sets that presets train on."""
 
 

@@ -116,7 +116,7 @@ def _blurred(x: Tensor, window: int) -> Tensor:
     bell = torch.exp(-0.5 * (at / (SIGMA * window / WINDOW)).square())
     bell, shape = bell / bell.sum(), x.shape
     flat = F.conv2d(x.reshape(-1, 1, *shape[2:]), bell.reshape(1, 1, -1, 1))
-    return F.conv2d(flat, bell.reshape(1, 1, 1, -1)).unflatten(0, shape[:2])
+    return F.conv2d(flat, bell.reshape(1, 1, 1, -1)).squeeze(1).unflatten(0, shape[:2])
 
 
 # --- the metric -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condgen.conditions import Attributes, Schema, Values
 from condgen.errors import BadInput, require_whole
 from condgen.figures.canvas import Tiles, colours, draw_tiles
 from condgen.figures.subject import attributes_of, axes_of, known, painter, preferred
@@ -52,7 +53,8 @@ def draw(out: Path, run: str, attributes: Sequence[str] = (), n: int = 8, steps:
 def _attribute(model: Any, name: str, low: float, high: float, n: int, steps: int, seed: int) -> tuple[Tensor, list[str]]:
     """Samples (steps * n, c, h, w) row by row, and the rows' names."""
     values = torch.linspace(low, high, steps).tolist()
-    x = [model.sample({name: v}, n=n, seed=seed).cpu() for v in values]  # the same seed: the same latents, the same rows
+    base = model.completed({}, n, seed)  # asked by its name alone, the attribute would bring rows that agree with it
+    x = [model.sample(placed(base, model.schema, name, v), n=n, seed=seed).cpu() for v in values]
     return torch.cat(x), [f"{name} {v:.2f}" for v in values]
 
 
@@ -64,7 +66,15 @@ def _axis(model: Any, name: str, n: int, steps: int, seed: int) -> tuple[Tensor,
     return torch.cat(x), [f"{name} {s:+.2f}" for s in shifts]
 
 
-def shifted(values: dict[str, Tensor], condition: str, axis: int, by: float) -> dict[str, Tensor]:
+def placed(values: Values, schema: Schema, name: str, at: float) -> Values:
+    """The values with one named attribute set, and no other changed."""
+    condition = next(k for k, c in schema.items() if isinstance(c, Attributes) and name in c.names)
+    moved = values[condition].clone()
+    moved[:, schema[condition].names.index(name)] = at  # type: ignore[attr-defined]
+    return {**values, condition: moved}
+
+
+def shifted(values: Values, condition: str, axis: int, by: float) -> Values:
     """The values with one axis of one vector moved."""
     moved = values[condition].clone()
     moved[:, axis] += by

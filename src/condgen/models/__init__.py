@@ -22,13 +22,13 @@ def names() -> list[str]:
 
 
 def find(name: str) -> type[Model]:
-    """The class behind "cgan.CGAN", or behind "cgan" where the file defines one model. Raises BadInput naming the nearest."""
+    """The class behind "cgan.CGAN", or behind "cgan": the file's only model, or that of its name. Raises BadInput naming the nearest."""
     file, _, cls = name.partition(".")
     if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)?", name) or file not in names():
         raise unknown("model", name, names())
     defined = {k: v for k, v in vars(import_module(f"{__name__}.{file}")).items() if _is_own_model(v, f"{__name__}.{file}")}
-    if not cls and len(defined) == 1:
-        return next(iter(defined.values()))
+    if not cls and (own := [v for k, v in defined.items() if len(defined) == 1 or k.lower() == file]):
+        return own[0]
     if cls not in defined:
         raise unknown(f"model in {file}", cls or file, [f"{file}.{k}" for k in defined])
     return defined[cls]
