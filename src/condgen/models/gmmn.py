@@ -6,7 +6,8 @@ The maximum mean discrepancy of a batch of samples and one of data, whose root i
 2015, arXiv 1502.02761, and the released code (root of L^2, its widths sigma and layers). `GMMNAE` matches in the code space of an
 autoencoder that is trained first (section 4).
 
-Deviations: Adam in place of SGD with a rate of 2; the autoencoder is trained whole, not layer by layer.
+Deviations: Adam in place of SGD with a rate of 2, batches of 500 in place of 1,000 (the gradient of L^2 is as true, a step a third of the
+work); the autoencoder is trained whole, not layer by layer.
 """
 
 import math
@@ -88,7 +89,7 @@ class GMMNAE(Sampler):
         hidden: tuple[int, ...] = (64, 256, 256, 1024),
         code_dim: int = 32,
         ae_hidden: tuple[int, ...] = (1024,),
-        ae_steps: int = 2000,
+        ae_steps: int = 3000,
         dropout: tuple[float, float] = (0.2, 0.5),
         sigmas: tuple[float, ...] = (1.0,),
         weight: float = 1.0,
@@ -161,10 +162,10 @@ PRESETS = {
     "gmmn-mnist": Run(
         model="gmmn.GMMN",
         data="mnist",
-        optimizers={"*": Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="late")},
-        batch=1000,
-        steps=6000,
-        half_life_images=200_000,
+        optimizers={"*": Optimizer(lr=3e-3, betas=(0.9, 0.99), schedule="late")},
+        batch=500,
+        steps=10_000,
+        half_life_images=100_000,
         precision="32",
         metrics=("parzen", "diversity_ratio", "frechet", "memorisation_ratio"),
         source="section 5; layers and widths of the released code",
@@ -173,9 +174,9 @@ PRESETS = {
         model="gmmn.GMMNAE",
         data="mnist",
         optimizers={"*": Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="late")},
-        batch=1000,
-        steps=5000,
-        half_life_images=200_000,
+        batch=500,
+        steps=8000,
+        half_life_images=100_000,
         precision="32",
         metrics=("parzen", "diversity_ratio", "frechet", "memorisation_ratio"),
         source="section 4",
