@@ -98,3 +98,12 @@ def test_what_cannot_be_is_refused():
         ACGAN((1, 28, 28), SCHEMA, nets="paper")
     with pytest.raises(BadInput, match="needs at least one condition"):
         ACGAN((1, 8, 8), {})
+    for options, says in (({"noise": -1.0}, "noise is -1"), ({"dropout": 2.0}, "dropout is 2"), ({"aux_weight": -1.0}, "aux_weight is -1")):
+        with pytest.raises(BadInput, match=says):
+            ACGAN((1, 8, 8), SCHEMA, **options)
+
+
+def test_the_houses_d_sees_noise_too():
+    made = model(noise=0.5)
+    x = torch.zeros(4, 1, 8, 8)
+    assert made.jitter(x).std() > 0.3 and torch.equal(made.eval().jitter(x), x)

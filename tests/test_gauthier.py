@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import condgen
 from condgen.conditions import Attributes, Label, Vector
 from condgen.data import load
 from condgen.data.cache import data_folder
@@ -13,7 +14,8 @@ from condgen.data.priors import KDE
 from condgen.data.store import Batch, Content, Dataset
 from condgen.errors import BadInput
 from condgen.model import Optimizer, Run
-from condgen.models.gauthier import Gauthier, normalised
+from condgen.models.gauthier import Gauthier
+from condgen.networks.layers import contrast_normalised
 from condgen.networks.maxout import Deconvolution, MaxoutCode
 from condgen.training import loop
 
@@ -67,10 +69,10 @@ def test_the_paper_preset_has_the_papers_layers():
 
 
 def test_normalised_pictures_have_no_mean_and_a_norm_of_55():
-    x = normalised(2 * torch.rand(5, 3, 32, 32) - 1, 55.0).flatten(1)
+    x = contrast_normalised(2 * torch.rand(5, 3, 32, 32) - 1, 55.0).flatten(1)
     assert torch.allclose(x.norm(dim=1), torch.full((5,), 55.0), atol=1e-3) and x.mean(1).abs().max() < 1e-5
     assert x.std().item() == pytest.approx(0.992, abs=1e-3)
-    assert normalised(torch.full((1, 1, 4, 4), 0.3), 55.0).isfinite().all(), "a picture of one grey"
+    assert contrast_normalised(torch.full((1, 1, 4, 4), 0.3), 55.0).isfinite().all(), "a picture of one grey"
 
 
 def test_a_normalised_picture_is_shown_in_the_usual_light():
@@ -79,7 +81,7 @@ def test_a_normalised_picture_is_shown_in_the_usual_light():
     x = 0.3 + 0.1 * torch.randn(50, 3, 32, 32)
     model.start(Batch(x, c))
     model.G.net = torch.nn.Identity()
-    model.G.net.forward = lambda w, _: normalised(x, 55.0)
+    model.G.net.forward = lambda w, _: contrast_normalised(x, 55.0)
     shown = model.decode(torch.zeros(50, 4), c)
     assert shown.mean().item() == pytest.approx(0.3, abs=0.01) and (shown - x).abs().mean() < 0.01
 
@@ -123,9 +125,11 @@ def test_the_width_for_the_faces_is_point_eight():
     """Reference: cross-validation picks .8 for the 30-d vectors, where the released code has 1."""
     if data_folder() is None or not (data_folder() / "lfwcrop32").is_dir():
         pytest.skip("lfwcrop32 is not in CONDGEN_DATA")
-    look = load("lfwcrop32").values()["look"]
-    held_out = load("lfwcrop32", "validation").values()["look"]
-    assert KDE(look, held_out=held_out, candidates=[0.5, 0.7, 0.8, 0.9, 1.0, 1.2]).bandwidth == pytest.approx(0.8, abs=0.1)
+    look, held_out = (load("lfwcrop32", split).values()["look"] for split in ("train", "validation"))
+    assert KDE(look, held_out=held_out).bandwidth == pytest.approx(0.8, abs=0.1)
+    model = Gauthier((3, 32, 32), {"look": Vector(30)}, **SMALL, standardise=False)
+    model.start(Batch(torch.zeros(len(look), 3, 1, 1), {"look": look}))
+    assert float(model.bandwidth) == pytest.approx(0.8, abs=0.1), "also by folds of the training rows, as a run chooses it"
 
 
 # --- turns --------------------------------------------------------------------------------------------------------------------
@@ -168,20 +172,54 @@ def test_a_grown_model_draws_what_the_plain_one_drew_until_it_is_trained():
     assert all(torch.equal(v, grown.D.code.state_dict()[k]) for k, v in plain.D.code.state_dict().items())
     conv = Gauthier.from_unconditional(Gauthier((3, 32, 32), {}, nets="conv", width=4, z_dim=4), FACE)
     assert conv.decode(z, rows(3)).shape == (3, 3, 32, 32)
+    with pytest.raises(BadInput, match="the layers of G are others"):
+        Gauthier.from_unconditional(plain, FACE, nets="conv")
     with pytest.raises(BadInput, match="reads face, look already"):
         Gauthier.from_unconditional(grown, FACE)
     with pytest.raises(BadInput, match="keep the options"):
         Gauthier.from_unconditional(plain, FACE, hidden=20)
 
 
+def test_a_gan_that_left_its_run_is_grown_with_a_fresh_d(tmp_path):
+    Gauthier((3, 32, 32), {}, **SMALL).save_pretrained(tmp_path)
+    plain = Gauthier.from_pretrained(tmp_path)
+    grown = Gauthier.from_unconditional(plain, FACE)
+    assert torch.equal(grown.G.net.second.weight, plain.G.net.second.weight) and grown.D.last is not None
+
+
 def test_what_cannot_be_is_refused():
     for options, says in (
+        ({"dropout": (2.0, 0.5)}, "dropout is"),
+        ({"bandwidth": -1.0}, "bandwidth is -1"),
+        ({"r1": -1.0}, "r1 is -1"),
+        ({"gcn": -5.0}, "gcn is -5"),
+        ({"filters": (2, 2)}, "expected 3 numbers"),
         ({"head": "sum"}, "head 'sum'"),
         ({"update": "both"}, "update 'both'"),
         ({"nets": "conv", "gcn": 55.0}, "gcn is 55"),
     ):
         with pytest.raises(BadInput, match=says):
             Gauthier((3, 32, 32), FACE, **{**SMALL, **options})
+    for side, says in ((2, "at least 3 px"), (3, "at least 8 px")):
+        with pytest.raises(BadInput, match=says):
+            Gauthier((3, side, side), FACE, **SMALL)
+
+
+def test_a_plain_gan_is_trained_and_its_grown_one_trained_on(tmp_path):
+    options = {**SMALL, "nets": "conv", "width": 4}
+    run = Run("gauthier.Gauthier", "digits", options, conditions=("none",), batch=8, steps=2, precision="32", sample_every=0)
+    *_, last = condgen.train(run, tmp_path / "plain")
+    plain = last.state.model
+    assert plain.schema == {}
+    grown = Gauthier.from_unconditional(plain, condgen.api.dataset(run).schema)
+    with pytest.raises(BadInput, match="cannot begin with this model: schema is"):
+        next(condgen.train(run, model=grown))
+    before = grown.G.net.dense.weight.clone()
+    run = replace(run, conditions=())
+    *_, last = condgen.train(run, tmp_path / "grown", model=grown)
+    assert last.state.model is grown and not torch.equal(grown.G.net.dense.weight, before)
+    assert (grown.G.net.dense.weight - before).abs().max() < 0.01, "two steps away from where it was grown"
+    assert condgen.load(tmp_path / "grown").sample({"digit": 3}, n=2, seed=0).shape == (2, 1, 8, 8)
 
 
 # --- the heads ----------------------------------------------------------------------------------------------------------------

@@ -126,19 +126,22 @@ def build(run: Run, loaded: "Dataset") -> Model:
 
 
 def chosen(schema: Schema, names: tuple[str, ...]) -> Schema:
-    """Part of a schema. Raises BadInput for a name it has not."""
+    """Part of a schema; all of it for (), none of it for ("none",). Raises BadInput for a name it has not."""
+    if names == ("none",) and "none" not in schema:
+        return {}
     for name in names:
         if name not in schema:
             raise unknown("condition of the data", name, schema)
     return {k: schema[k] for k in names} if names else schema
 
 
-def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Generator["Step", None, None]:
+def train(run: Run | str, out: str | os.PathLike[str] | None = None, model: Model | None = None) -> Generator["Step", None, None]:
     """Train a run or a preset; an iterator of steps, so that the caller decides what happens between them.
 
     Args:
         run: a Run, or the name of a preset.
         out: the run's folder, where an earlier start of the same run is taken up again; None keeps nothing.
+        model: what to begin with instead of fresh weights: of the run's class and options, such as one that was grown from another.
 
     Yields:
         a Step after each step; `step.state.model` is the model. Leaving the loop early saves first. After the last step, what
@@ -156,7 +159,8 @@ def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Generato
     loaded = dataset(run)
     for note in loaded.notes:
         log.info("%s", note)
-    model = build(run, loaded)
+    fresh = build(run, loaded)
+    model = fresh if model is None else _begun(model, fresh)
     run = replace(run, precision=loop.precision(run, model))
     folder = None if out is None else Path(out)
     last = None
@@ -168,6 +172,15 @@ def train(run: Run | str, out: str | os.PathLike[str] | None = None) -> Generato
         return
     if folder and int(os.environ.get("RANK", "0")) == 0 and (last or not (folder / pretrained.CONFIG).exists()):
         export(folder, run, loaded, last.state if last else None)
+
+
+def _begun(model: Model, fresh: Model) -> Model:
+    """The given model, where it is what the run would build. Raises BadInput where it is another."""
+    ours, theirs = models.config_of(model), models.config_of(fresh)
+    if other := [k for k in theirs if ours[k] != theirs[k]]:
+        told = "; ".join(f"{k} is {ours[k]!r} in the model and {theirs[k]!r} in the run" for k in other)
+        raise BadInput(f"the run cannot begin with this model: {told}")
+    return model
 
 
 def export(folder: Path, run: Run, loaded: "Dataset", state: "State | None") -> None:

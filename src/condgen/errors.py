@@ -52,3 +52,17 @@ def refuse_option(word: str, valid: Iterable[str]) -> NoReturn:
     if word.startswith("-"):
         raise unknown("option", word.split("=")[0], [o for o in valid if o.startswith("--")])
     raise BadInput(f"unexpected argument {word!r}")
+
+
+def require_range(low: float, high: float, **options: float | Iterable[float]) -> None:
+    """Raises BadInput for the first option that is not from low to high, or holds such a number.
+
+    >>> require_range(0, 1, dropout=(0.2, 1.5))
+    Traceback (most recent call last):
+    condgen.errors.BadInput: dropout is (0.2, 1.5); expected numbers from 0 to 1
+    """
+    for name, value in options.items():
+        many = isinstance(value, Iterable)
+        if not all(low <= v <= high for v in (value if isinstance(value, Iterable) else [value])):
+            limit = f"from {low:g} to {high:g}" if high != float("inf") else f"of at least {low:g}"
+            raise BadInput(f"{name} is {value!r}; expected {'numbers' if many else 'a number'} {limit}")

@@ -285,7 +285,7 @@ class Run:
         optimizers: one for each player; a single one under "*" serves all.
         split: part of the data that is trained on, such as "train" or "train[:50000]".
         size: side of the pictures in px; None keeps the data's own.
-        conditions: names of the data's conditions that the model reads; empty for all.
+        conditions: names of the data's conditions that the model reads; empty for all, ("none",) for none.
         batch: samples a step, over all processes together.
         steps: length of the run.
         seed: of weights, order and noise.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition, Label, Picture, Schema, Text, Values
 from condgen.data.store import Batch
-from condgen.errors import BadInput, require_positive, unknown
+from condgen.errors import BadInput, require_positive, require_range, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.models.gan import game_named
 from condgen.networks.conv import ConvEncoder, ConvGenerator
@@ -43,12 +43,12 @@ class ACGAN(Sampler):
         game: L_S, a key of `objectives.GAMES`; "minimax" is (2) to the letter.
         aux_on_fake: whether fakes are in D's class loss, as in (3).
         aux_weight: of L_C in both players' losses; 1 in the paper.
-        noise: standard deviation of the noise on the activations of D's convolutions (paper's nets).
+        noise: standard deviation of the noise on the activations of D: behind each convolution of the paper's, on the input of the others.
         r1: gamma of R1 on real samples; `lazy`: computed at every `lazy`-th step, `lazy` times as strong.
         nets: "conv" for the house's, "paper" for table 1.
         g_widths: channels of the paper's G, from its first picture to its last but one; each doubles the side.
         d_widths: channels of the paper's D; every other layer halves the side.
-        dropout: behind each layer of the paper's D.
+        dropout: behind each layer of the paper's D; the house's nets have none.
     """
 
     scale: Tensor
@@ -72,6 +72,8 @@ class ACGAN(Sampler):
     ):
         super().__init__(shape, schema)
         require_positive(z_dim=z_dim, width=width, lazy=lazy)
+        require_range(0, math.inf, r1=r1, noise=noise, aux_weight=aux_weight)
+        require_range(0, 1, dropout=dropout)
         if nets not in ("conv", "paper"):
             raise unknown("nets", nets, ["conv", "paper"])
         if not schema:
@@ -96,6 +98,7 @@ class ACGAN(Sampler):
                 TableGenerator(z_dim, self.schema, self.shape, g_widths),
                 TableDiscriminator(self.shape, out, d_widths, dropout, noise),
             )
+        self.jitter = Jitter(0.0 if nets == "paper" and len(self.shape) == 3 else noise)
         numbers = sum(size for name, size in self.sizes.items() if not isinstance(self.schema[name], Label))
         self.register_buffer("scale", torch.stack([torch.zeros(numbers), torch.ones(numbers)]))  # mean and deviation of what is estimated
 
@@ -116,7 +119,7 @@ class ACGAN(Sampler):
         # D: (2) and (3). One forward pass of both, for nets with batch statistics
         if due := self.r1 and step % self.lazy == 0:
             x = x.detach().requires_grad_()
-        real_out, fake_out = self.D(torch.cat([x, fake.detach()]), {}).float().chunk(2)
+        real_out, fake_out = self.D(self.jitter(torch.cat([x, fake.detach()])), {}).float().chunk(2)
         terms = {"game": self.game.d(real_out[:, 0], fake_out[:, 0]), "class": self.aux_weight * self.unnamed(real_out, c)}
         if self.aux_on_fake:
             terms["class_fake"] = self.aux_weight * self.unnamed(fake_out, c)
@@ -125,7 +128,7 @@ class ACGAN(Sampler):
         yield {"D": terms}
 
         # G: L_C - L_S, of which only the fake halves move it
-        real_out, fake_out = self.D(torch.cat([batch.x, fake]), {}).float().chunk(2)
+        real_out, fake_out = self.D(self.jitter(torch.cat([batch.x, fake])), {}).float().chunk(2)
         yield {"G": {"game": self.game.g(fake_out[:, 0], real_out[:, 0]), "class": self.aux_weight * self.unnamed(fake_out, c)}}
 
     def unnamed(self, out: Tensor, c: Values) -> Tensor:

@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from condgen.conditions import Attributes, Label, Schema, Values, Vector
 from condgen.data.priors import KDE
 from condgen.data.store import Batch
-from condgen.errors import BadInput, require_positive, unknown
+from condgen.errors import BadInput, require_positive, require_range, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.models.cgan import uniform_weights
 from condgen.models.gan import game_named
 from condgen.networks.conv import ConvEncoder, ConvGenerator
 from condgen.networks.embed import embed
-from condgen.networks.layers import SLOPE, Maxout, OneHot
+from condgen.networks.layers import SLOPE, Maxout, OneHot, contrast_normalised
 from condgen.networks.maxout import Deconvolution, MaxoutCode
 from condgen.networks.mlp import MLP
 from condgen.objectives.penalties import squared_gradient
@@ -68,6 +68,9 @@ class Gauthier(Sampler):
         uniform: initial weights U(-.05, .05) in G and U(-.005, .005) in D, as released; else the layers' own.
     """
 
+    d_share = 0.5
+    """Of -log D - log(1 - D): the weight of D's cost, (3)."""
+
     bandwidth: Tensor
     light: Tensor
 
@@ -101,23 +104,22 @@ class Gauthier(Sampler):
         for what, value, valid in (("nets", nets, NETS), ("head", head, HEADS), ("update", update, UPDATES)):
             if value not in valid:
                 raise unknown(what, value, valid)
+        require_range(0, math.inf, r1=r1, gcn=gcn, bandwidth=bandwidth or 0.0)
+        require_range(0, 1, dropout=dropout)
         if gcn and (nets == "conv" or len(self.shape) != 3):
             raise BadInput(f"gcn is {gcn:g}: normalised pictures are for the paper's nets; with nets={nets!r} or points it must be 0")
         self.z_dim, self.game, self.update, self.k = z_dim, game_named(game), update, k
         self.r1, self.lazy, self.gcn, self.noise_real, self.flip = r1, lazy, gcn, noise_real, flip
         self.standardise, self.fixed_bandwidth = standardise, bandwidth
-        paper, points = nets == "gauthier", len(self.shape) != 3
         read, beside = Read(self.schema), Read(self.schema)
-        if points:
-            deep = (2 * width,) * 2
-            generate: nn.Module = MLP(z_dim + read.out, deep, self.shape, {}, activation="leaky")
-            code: nn.Module = MLP(math.prod(self.shape), (2 * width,), (dense,), {}, activation="leaky")
-        elif paper:
-            generate = Deconvolution(z_dim + read.out, hidden, channels, self.shape, sigmoid=uniform, bounded=not gcn)
-            code = MaxoutCode(self.shape, filters, dense, dropout)
+        kind = nets if len(self.shape) == 3 else "points"
+        if kind == "gauthier":
+            generate: nn.Module = Deconvolution(z_dim + read.out, hidden, channels, self.shape, sigmoid=uniform, bounded=not gcn)
+            code: nn.Module = MaxoutCode(self.shape, filters, dense, dropout)
         else:
-            generate, code = ConvGenerator(z_dim + read.out, {}, self.shape, width), ConvEncoder(self.shape, {}, dense, width)
-        self.G, self.D = Generator(read, generate), Discriminator(beside, code, dense, head, dropout[1], rectify=points or not paper)
+            generate, code = plain_networks(self.shape, z_dim + read.out, dense, width)
+        self.G = Generator(read, generate)
+        self.D = Discriminator(beside, code, dense, head, dropout[1], rectify=kind != "gauthier")
         if uniform:
             uniform_weights(self.G, 0.05)
             uniform_weights(self.D, 0.005)
@@ -140,7 +142,7 @@ class Gauthier(Sampler):
         return {"D": [self.D], "G": [self.G]}
 
     def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
-        x = normalised(batch.x, self.gcn) if self.gcn else batch.x
+        x = contrast_normalised(batch.x, self.gcn) if self.gcn else batch.x
         if self.flip and x.dim() == 4:
             mirrored = self.noise.uniform(len(x)).to(x.device) < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
@@ -154,7 +156,7 @@ class Gauthier(Sampler):
         due = self.r1 and step % self.lazy == 0
         x = x.detach().requires_grad_() if due else x
         real_logit, fake_logit = self.D(x, y_real)[:, 0], self.D(fake if together else fake.detach(), y)[:, 0]
-        d = {"game": 0.5 * self.game.d(real_logit, fake_logit)}
+        d = {"game": self.d_share * self.game.d(real_logit, fake_logit)}
         if due:
             d["r1"] = self.lazy * self.r1 / 2 * squared_gradient(real_logit, x)
         if together:
@@ -202,17 +204,20 @@ class Gauthier(Sampler):
             schema: what the new model reads.
             options: changed from those of `gan`, such as `head`; none that changes the shape of a layer.
 
+        What left a run has no D; then D starts afresh. Where it is trained on is `condgen.train(run, out, model=grown)`.
+
         Raises:
             BadInput: where `gan` has conditions already, or a layer does not fit.
         """
         if gan.schema:
             raise BadInput(f"the model reads {', '.join(gan.schema)} already; only a GAN without conditions can be grown")
         grown = cls(gan.shape, schema, **{**gan.options, **options})
-        for name, net in (("net", (gan.G.net, grown.G.net)), ("code", (gan.D.code, grown.D.code))):
-            old, new = net[0].state_dict(), net[1].state_dict()
-            for key, value in old.items():
-                new[key] = _widened(f"{name}.{key}", value, new[key])
-            net[1].load_state_dict(new)
+        pairs = [("G", gan.G.net, grown.G.net)] + ([("D", gan.D.code, grown.D.code)] if hasattr(gan, "D") else [])
+        for name, old, new in pairs:
+            before, after = old.state_dict(), new.state_dict()
+            if before.keys() != after.keys():
+                raise BadInput(f"the layers of {name} are others in the new model: keep the options of its nets")
+            new.load_state_dict({key: _widened(f"{name}.{key}", value, after[key]) for key, value in before.items()})
         grown.light.copy_(gan.light)
         return grown.to(gan.device)
 
@@ -227,13 +232,15 @@ def _widened(name: str, old: Tensor, new: Tensor) -> Tensor:
     return torch.cat([old, added], 1)
 
 
-def normalised(x: Tensor, norm: float) -> Tensor:
-    """Each picture (b, c, h, w) without its mean, at this L2 norm."""
-    flat = x.flatten(1) - x.flatten(1).mean(1, keepdim=True)
-    return (norm * flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-8)).view_as(x)
-
-
 # --- nets -----------------------------------------------------------------------------------------------------------------
+
+
+def plain_networks(shape: Shape, n_in: int, dense: int, width: int) -> tuple[nn.Module, nn.Module]:
+    """The house's generator and code of a sample: convolutional for pictures, dense for points."""
+    if len(shape) == 3:
+        return ConvGenerator(n_in, {}, shape, width), ConvEncoder(shape, {}, dense, width)
+    code = MLP(math.prod(shape), (2 * width,), (dense,), {}, activation="leaky")
+    return MLP(n_in, (2 * width,) * 2, shape, {}, activation="leaky"), code
 
 
 class Read(nn.Module):

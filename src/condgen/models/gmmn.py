@@ -2,9 +2,10 @@
 
     L^2 = E k(x, x') - 2 E k(x, y) + E k(y, y'),   k(x, y) = sum_sigma exp(-|x - y|^2 / 2 sigma^2)          (3)
 
-The maximum mean discrepancy of a batch of samples and one of data, whose root is descended: no adversary. Li, Swersky & Zemel
+The maximum mean discrepancy of a batch of samples and one of data, whose root is descended: no adversary. It is of a set, not a mean over
+samples: each process, and each part of a batch that was cut for want of memory, matches its own. Li, Swersky & Zemel
 2015, arXiv 1502.02761, and the released code (root of L^2, its widths sigma and layers). `GMMNAE` matches in the code space of an
-autoencoder that is trained first (section 4).
+autoencoder that is trained for the first `ae_steps` steps (section 4; G moves from the start, which costs little and harms nothing).
 
 Deviations: Adam in place of SGD with a rate of 2, batches of 500 in place of 1,000 (the gradient of L^2 is as true, a step a third of the
 work); the autoencoder is trained whole, not layer by layer.
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import BadInput, require_positive
+from condgen.errors import BadInput, require_positive, require_range, require_whole
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.networks.mlp import MLP
 from condgen.objectives.divergences import mmd2
 from condgen.objectives.reconstruction import squared_error
 
-SIGMAS = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+SIGMAS = tuple(math.sqrt(v) for v in (2, 5, 10, 20, 40, 80))
+"""The released code's kernels are exp(-|x - y|^2 / 2 s) with these s: they are variances."""
 
 
 class GMMN(Sampler):
@@ -95,6 +97,8 @@ class GMMNAE(Sampler):
         weight: float = 1.0,
     ):
         super().__init__(shape, {})
+        require_whole("ae_steps", ae_steps, 0)
+        require_range(0, 1, dropout=dropout)
         require_positive(z_dim=z_dim, hidden=hidden, code_dim=code_dim, ae_hidden=ae_hidden)
         check_sigmas(sigmas)
         self.z_dim, self.sigmas, self.weight, self.ae_steps = z_dim, tuple(sigmas), weight, ae_steps
@@ -132,7 +136,8 @@ class GMMNAE(Sampler):
 
 def root_mmd(x: Tensor, y: Tensor, sigmas: tuple[float, ...]) -> Tensor:
     """sqrt(L^2) of two batches, the released code's loss: one number of all samples together, repeated for each, (b,)."""
-    return (mmd2(x.flatten(1), y.flatten(1), sigmas).clamp(min=0) + 1e-8).sqrt().expand(len(x))
+    with torch.autocast(x.device.type, enabled=False):  # in half precision a squared distance of 100 is rounded by about a half
+        return (mmd2(x.float().flatten(1), y.float().flatten(1), sigmas).clamp(min=0) + 1e-8).sqrt().expand(len(x))
 
 
 def unit(x: Tensor) -> Tensor:

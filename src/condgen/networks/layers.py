@@ -51,6 +51,12 @@ class ScaleShift(nn.Module):
         return torch.addcmul(shift, self.norm(x), 1 + scale)
 
 
+def contrast_normalised(x: Float[Tensor, "b *d"], norm: float) -> Float[Tensor, "b *d"]:
+    """Each sample without its mean, at this L2 norm; an even picture becomes 0."""
+    flat = x.flatten(1) - x.flatten(1).mean(1, keepdim=True)
+    return (norm * flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-8)).view_as(x)
+
+
 def conv(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution that keeps (or, with stride 2, halves) the sides, initialised for a leaky rectifier behind it."""
     layer = nn.Conv2d(n_in, n_out, kernel, stride, padding=(kernel - stride + 1) // 2)

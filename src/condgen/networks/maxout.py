@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from condgen.conditions import Values
+from condgen.errors import BadInput, require_positive
 from condgen.networks.layers import Maxout
 
 
@@ -22,6 +23,8 @@ class Deconvolution(nn.Module):
     def __init__(self, n_in: int, hidden: int, channels: int, shape: tuple[int, ...], sigmoid: bool, bounded: bool):
         super().__init__()
         self.side, self.shape, self.sigmoid, self.bounded = tuple(math.ceil((s - 2) / 3) for s in shape[1:]), shape, sigmoid, bounded
+        if min(self.side) < 1:
+            raise BadInput(f"a transposed convolution of stride 3 makes pictures of at least 3 px, not {shape[2]}x{shape[1]}")
         self.first = nn.Linear(n_in, hidden)
         self.second = nn.Linear(hidden, channels * math.prod(self.side))
         self.picture = nn.ConvTranspose2d(channels, shape[0], 5, stride=3, bias=False)
@@ -52,6 +55,9 @@ class MaxoutCode(nn.Module):
     def __init__(self, shape: tuple[int, ...], filters: tuple[int, ...], dense: int, dropout: tuple[float, float]):
         super().__init__()
         plan = [(8, 4, 4), (8, 3, 4), (5, 3, 2)]
+        require_positive(filters=filters)
+        if len(filters) != len(plan):
+            raise BadInput(f"filters is {filters!r}; expected {len(plan)} numbers, one for each convolution")
         widths = [shape[0], *filters]
         self.convs = nn.ModuleList(
             MaxoutConv(a, b, kernel, pad, pool, dropout[i > 0])
@@ -59,7 +65,9 @@ class MaxoutCode(nn.Module):
         )
         h, w = shape[1:]
         for kernel, pad, pool in plan:
-            h, w = (max(1, math.ceil((s + 2 * pad - kernel + 1 - pool) / 2) + 1) for s in (h, w))
+            h, w = (math.ceil((s + 2 * pad - kernel + 1 - pool) / 2) + 1 for s in (h, w))
+            if min(h, w) < 1:
+                raise BadInput(f"maxout convolutions need pictures of at least 8 px, not {shape[2]}x{shape[1]}")
         self.dropout, self.dense = nn.Dropout(dropout[1]), Maxout(filters[-1] * h * w, dense, 5)
 
     def forward(self, x: Float[Tensor, "b ch h w"], c: Values) -> Float[Tensor, "b dense"]:

@@ -27,7 +27,8 @@ def pylearn2(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
 
 
 def gauthier(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
-    """lr / 1.000004^step, never below 1e-6; momentum rises to 0.7 over 250 epochs of 94 steps. Gauthier 2014, the released YAML."""
+    """lr / 1.000004^step, never below 1e-6; momentum rises to 0.7 over 250 epochs of the paper's 12,000 pictures in
+    batches of 128. Gauthier 2014, the released YAML."""
     return max(o.lr * 1.000004**-step, 1e-6), o.momentum + (0.7 - o.momentum) * min(1.0, step / 23_500)
 
 
