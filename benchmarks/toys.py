@@ -38,7 +38,7 @@ def corners(n: int = 4000) -> Dataset:
 
 def consistency(head: str, seed: int) -> float:
     """Share of samples in the corner that was asked for."""
-    options = {"head": head, "z_dim": 4, "width": 32, "dense": 32, "r1": 0.1}
+    options: dict[str, Any] = {"head": head, "z_dim": 4, "width": 32, "dense": 32, "r1": 0.1}
     adam = {"*": Optimizer(lr=2e-3, betas=(0.0, 0.99))}
     run = Run("gauthier.Gauthier", "corners", options, adam, batch=128, steps=1500, seed=seed, **QUIET)
     data = corners()
@@ -60,7 +60,7 @@ def learnt(pi: float, seed: int) -> dict[str, float]:
     assert last.state.ema is not None
     last.state.ema.swap()
     normal: Any = last.state.model.G
-    return {"mean": float(normal.mean), "std": float(normal.log_std.exp())}
+    return {"mean": normal.mean.item(), "std": normal.log_std.exp().item()}
 
 
 def main() -> None:

@@ -102,6 +102,43 @@ def test_what_cannot_be_used_is_named_with_the_nearest(words: list[str], named: 
     assert named in refused(capsys, [*words[:2], *extra, *words[2:]] if words[-1] != "--data" else words)
 
 
+@pytest.mark.parametrize("left", ["run.json", "checkpoints/.draft/state.json", ""], ids=["begun", "half saved", "nothing"])
+def test_a_preset_is_described_while_its_run_holds_nothing(left: str, workplace: Path, capsys: pytest.CaptureFixture[str]):
+    folder = workplace / "runs" / "cgan-digits"
+    (folder / left).parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    if left:
+        (folder / left).write_text("{}")
+    found = answers(capsys, ["describe", "cgan-digits"])
+    assert (
+        found["model"] == "cgan.CGAN"
+        and "step" not in found
+        and found["run"] == json.loads(json.dumps(api.preset("cgan-digits").to_json()))
+    )
+    (workplace / "ae").mkdir()
+    assert answers(capsys, ["describe", "ae"])["model"] == "ae.AE"
+    (workplace / "mine").mkdir()
+    assert "neither a config.json nor checkpoints" in refused(capsys, ["describe", "mine"])
+    assert "neither a config.json nor checkpoints" in refused(capsys, ["describe", str(folder)])
+
+
+def test_a_run_comes_before_the_preset_of_its_name(run: Path, workplace: Path, capsys: pytest.CaptureFixture[str]):
+    (workplace / "runs").mkdir()
+    (workplace / "runs" / "cgan-digits").symlink_to(run)
+    assert answers(capsys, ["describe", "cgan-digits"])["step"] == 6
+
+
+def test_two_data_sets_are_refused_in_one_line(tmp_path: Path, condgen):
+    for name in ("digits", "mnist"):
+        (tmp_path / name).mkdir()
+        metrics = {m: {"value": 1.0, "n": 9, "provenance": m} for m in ("recall", "recall/one", "kernel")}
+        (tmp_path / name / "evaluation.json").write_text(json.dumps({"metrics": metrics, "data": name}))
+    shown = condgen("compare", tmp_path / "digits", tmp_path / "mnist")
+    assert (shown.code, shown.out) == (2, "nothing can be compared: measured on digits against mnist\n")
+    told = condgen("compare", tmp_path / "digits", tmp_path / "mnist", "--json").json
+    assert [*told["refused"]] == ["recall", "recall/one", "kernel"]
+
+
 def test_no_words_print_the_usage(capsys: pytest.CaptureFixture[str]):
     assert main([]) == 2
     assert main(["train"]) == 2

@@ -10,7 +10,7 @@ from condgen.errors import BadInput
 from condgen.evaluation.compare import compare, protocol, read_result, refusal, text
 from condgen.evaluation.protocols import METRICS, evaluate
 from condgen.models.cvae import CVAE
-from painter import RUN, SCHEMA, SHAPE, TEST, TRAIN
+from painter import RUN, SCHEMA, SHAPE, TEST, TRAIN, Painter, painted
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
@@ -62,6 +62,20 @@ def test_what_was_measured_otherwise_is_refused_with_the_field(ours, theirs, sai
 
 def test_other_numbers_of_samples_are_refused():
     assert refusal(entry(1, n=1000), entry(1, n=10000)) == "n=1000 against n=10000"
+
+
+def test_parts_of_models_that_read_other_conditions_are_comparable():
+    """`read 3 of 6` concerns the mean over what is read, and no part of it."""
+
+    class Looks(Painter):
+        def decode(self, z, c):
+            return painted({"stripes": torch.zeros(len(z), dtype=torch.int64), "traits": torch.full((len(z), 1), 0.5), **c}, z)
+
+    models = (Painter(), Looks(schema={"look": SCHEMA["look"]}))
+    a, b = (evaluate(model, RUN, metrics=["condition_correlation"], n=60, train=TRAIN, test=TEST) for model in models)
+    found = compare(a, b)
+    assert {r.name for r in found.rows} == {"condition_correlation/look.1", "condition_correlation/look.2"}
+    assert found.refused["condition_correlation"].startswith("read 3 of 6, from 0.3 on real rows, constant: constant against read 2 of 3")
 
 
 def test_outcomes_do_not_count():
@@ -125,7 +139,17 @@ def test_no_metric_hides_an_outcome_in_its_protocol():
         assert found.rows[0].name == name
         measured.add(name)
     assert measured >= {"class_consistency_worst", "condition_correlation", "discriminability", "elbo", "frechet", "memorisation_ratio"}
-    assert measured >= {"ms_ssim", "ms_ssim_real", "nll_iwae", "parzen", "parzen_gcn", "reconstruction", "recall", "diversity_ratio"}
+    assert measured >= {
+        "attribute_effect",
+        "ms_ssim",
+        "ms_ssim_real",
+        "nll_iwae",
+        "parzen",
+        "parzen_gcn",
+        "reconstruction",
+        "recall",
+        "diversity_ratio",
+    }
 
 
 def test_every_field_that_does_not_count_is_used():

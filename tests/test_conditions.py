@@ -236,6 +236,26 @@ def test_what_is_left_open_agrees_with_the_attributes_that_are_asked():
     assert torch.equal(whole["look"], rows["look"][:50]), "where everything is asked, rows are taken in turn"
 
 
+def test_what_is_left_open_comes_from_rows_of_the_label_that_is_asked():
+    g = torch.Generator().manual_seed(0)
+    kind = torch.arange(300) % 3
+    size = torch.rand(300, generator=g) / 3 + kind / 3  # the third kind is the largest: alone it would give every large row
+    schema = {"animal": Label(("dog", "cat", "horse", "gnu")), "body": Attributes(("size", "fur")), "look": Vector(1)}
+    rows = {"animal": kind, "body": torch.stack([size, torch.rand(300, generator=g)], 1), "look": torch.arange(300.0)[:, None]}
+
+    def kinds_of(asked: dict, n: int) -> list[int]:
+        return kind[complete(schema, asked, rows, n)["look"][:, 0].long()].tolist()
+
+    assert kinds_of({"size": 0.9}, 40) == [2] * 40
+    assert kinds_of({"animal": "dog", "size": 0.9}, 40) == [0] * 40
+    assert kinds_of({"animal": ["dog", "cat"] * 80, "size": 0.9}, 160) == [0, 1] * 80, "each sample has its own, also over chunks"
+    assert kinds_of({"animal": "gnu", "size": 0.9}, 40) == [2] * 40, "no row is a gnu's: all are looked at"
+    large = complete(schema, {"animal": "dog", "size": 0.9}, rows, 40)["look"][:, 0].long()
+    assert size[large].min() >= size[kind == 0].sort().values[-20], "of the dogs the twenty largest"
+    few = {k: v[:5] for k, v in rows.items()}
+    assert set(complete(schema, {"animal": "dog", "size": 0.9}, few, 9)["look"][:, 0].tolist()) <= {0.0, 3.0}
+
+
 def test_single_attributes_join_what_is_asked_of_their_condition():
     asked = {"face": {"age": 30}, "smile": 1}
     assert complete(SCHEMA, asked, ROWS)["face"].tolist() == [[1, 30]]
@@ -319,6 +339,20 @@ def test_an_unknown_name_is_told_the_nearest_and_no_endless_list():
     text = str(unknown("fish", "salmn", [*(f"fish-{i}" for i in range(40)), "salmon"]))
     assert "did you mean 'salmon'" in text and "(41 in all)" in text and len(text) < 250
     assert "Valid: none" in str(unknown("fish", "salmon", []))
+
+
+@pytest.mark.parametrize(
+    ("what", "names_all"),
+    [
+        ("metric", "condgen list metrics"),
+        ("label", "condgen describe RUN"),
+        ("option of ae.AE", "condgen describe MODEL"),
+        ("fish", "list"),
+    ],
+)
+def test_a_list_that_is_cut_ends_with_what_names_all(what, names_all):
+    assert names_all in str(unknown(what, "salmn", range(13))).split("(13 in all)")[1]
+    assert "condgen" not in str(unknown(what, "salmn", range(12)))
 
 
 def test_a_condition_is_found_by_its_name_alone():

@@ -13,8 +13,9 @@ from condgen.cli import main
 from condgen.conditions import Attributes, Label, Vector
 from condgen.errors import BadInput
 from condgen.evaluation.grids import save_png
+from condgen.figures import shift
 from condgen.figures.canvas import GAP_PX, Layout, Tiles, colours, draw_tiles
-from condgen.figures.curves import LN2, at_a_loss, indifferent, logarithmic, smooth
+from condgen.figures.curves import LN2, _panel, at_a_loss, indifferent, logarithmic, smooth
 from condgen.figures.evolution import read_grid
 from condgen.figures.jitter import jittered
 from condgen.figures.likelihood import standard_error
@@ -177,11 +178,14 @@ def test_named_asks_low_and_high_or_each_class(faces: Path, digits: Path, tmp_pa
     assert [r.split("\n")[0] for r in attributes.rows] == ["Smiling", "Young"] and attributes.cells.shape[:2] == (2, 4)
     assert np.array_equal(attributes.cells[1, 2:], colours(api.load(faces).sample({"Hat": 0.5, "Young": 1.0}, n=2, seed=0)))
     assert classes.rows == tuple("0123456789") and classes.cells.shape[:2] == (10, 4)
+    assert "rows that agree" in attributes.title and "other conditions differ" in attributes.title
     assert np.array_equal(classes.cells[7], colours(api.load(digits).sample({"digit": "7"}, n=4, seed=0)))
 
 
 def test_names_that_read_well_come_first():
     assert preferred(["a", "b", "c"], ("smiling",), 2) == ["a", "b"]
+    pair = {"Young", "Mouth_Slightly_Open"}
+    assert pair <= {*preferred(["a", *pair], shift.DEFAULTS, len(shift.DEFAULTS))}, "the lecture's senior and open mouth"
     assert preferred(["a", "Mouth Slightly Open", "smiling"], ("smiling", "mouth_slightly_open"), 4) == ["smiling", "Mouth Slightly Open"]
 
 
@@ -204,8 +208,8 @@ def test_neighbours_tells_each_ratio(faces: Path, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("game", "d", "g"),
     [
-        ("non_saturating", [LN2, 2 * LN2], [LN2]),
-        ("minimax", [LN2, 2 * LN2], [-LN2]),
+        ("non_saturating", [2 * LN2], [LN2]),
+        ("minimax", [2 * LN2], [-LN2]),
         ("relativistic", [LN2], [LN2]),
         ("least_squares", [0.25], [0.125]),
         ("hinge", [2.0], []),
@@ -218,6 +222,31 @@ def test_the_lines_are_what_a_d_pays_that_cannot_tell(game: str, d: list[float],
     model = GAN((2,), width=2, game=game)
     assert (sorted(indifferent(model, "D")), sorted(indifferent(model, "G"))) == (pytest.approx(d), pytest.approx(g))
     assert indifferent(model, "model") == {}
+
+
+def test_a_d_that_pays_half_has_half_the_line():
+    from condgen.models.gan import GAN
+    from condgen.models.gauthier import Gauthier
+
+    halved = GAN((2,), width=2)
+    halved.d_share = 0.5
+    ((value, label),) = indifferent(halved, "D").items()
+    assert value == pytest.approx(LN2) and label == "ln 2 = 0.693: D cannot tell"
+    assert [*indifferent(halved, "G")] == [pytest.approx(LN2)]
+    assert [*indifferent(Gauthier((2,), {"look": Vector(2)}), "D")] == [pytest.approx(LN2)], "(3) of the paper"
+
+
+def test_the_axis_fits_the_curve_and_its_line_but_no_single_spike():
+    from matplotlib.figure import Figure
+
+    values = np.full(400, 0.65)
+    values[7] = 9.0
+    axis = Figure().subplots()
+    _panel(axis, "D", {"game": list(enumerate(values))}, {LN2: "ln 2"})
+    low, high = axis.get_ylim()
+    assert low < 0.65 < LN2 < high and high < 2
+    _panel(flat := Figure().subplots(), "D", {"game": [(1, 0.5)]}, {})
+    assert flat.get_ylim()[0] < 0.5 < flat.get_ylim()[1], "one value has no extent"
 
 
 def test_a_weighted_game_stands_still_at_its_own_entropy():
@@ -255,8 +284,10 @@ def test_likelihood_draws_what_was_measured_alike(tmp_path: Path, monkeypatch: p
 
 
 def test_bars_are_written(tmp_path: Path):
-    drawn = pixels(figures.figure("likelihood", tmp_path / "a.png", result(tmp_path, "a")))
-    assert max(drawn.shape) < 3000 and (drawn[0] == 255).all() and len(np.unique(drawn.reshape(-1, 3), axis=0)) > 5
+    entries = {"n": 100_000, "metric": "parzen_gcn", "provenance": "parzen_gcn|v1|s.e.=1.5"}
+    drawn = pixels(figures.figure("likelihood", tmp_path / "a.png", result(tmp_path, "a", **entries)))
+    assert max(drawn.shape) < 3000 and all((edge == 255).all() for edge in (drawn[0], drawn[:, :2], drawn[:, -2:])), "nothing is cut off"
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 5
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,29 @@ def test_metrics_are_written_as_often_as_asked(tmp_path):
         assert [row["step"] for row in tiny.measured(tmp_path / str(every))] == steps
 
 
+def test_a_term_of_few_steps_stands_in_the_next_line(tmp_path):
+    """R1 falls on steps 1, 5 and 9: lines of every third step give its last value since the line before, or none."""
+    run = replace(CGAN, log_every=3)
+    found = {s.step: s.losses for s in tiny.steps(run, tmp_path)}
+    lines = {row["step"]: row for row in tiny.measured(tmp_path)}
+    assert {step: row.get("D/r1") for step, row in lines.items()} == {
+        3: found[1]["D/r1"],
+        6: found[5]["D/r1"],
+        9: found[9]["D/r1"],
+        12: None,
+    }
+    assert all(row["G/game"] == found[step]["G/game"] for step, row in lines.items())
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5, 6, 9, 10, 11])
+def test_a_term_of_few_steps_outlives_a_stop(stop, tmp_path):
+    run = replace(CGAN, log_every=3)
+    trained(run, tmp_path / "whole")
+    trained(run, tmp_path / "run", stop)
+    trained(run, tmp_path / "run")
+    assert tiny.measured(tmp_path / "run") == tiny.measured(tmp_path / "whole")
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     one, two, other = trained(CVAE), trained(CVAE), trained(replace(CVAE, seed=1))
     tiny.assert_same(one, two)

@@ -77,6 +77,8 @@ def test_what_is_left_out_is_said(faithful):
     said = faithful["metrics"]["condition_correlation"]["provenance"]
     assert said.startswith("condition_correlation|judge-v2:") and "|n=200/200|" in said
     assert "|read 3 of 6, from 0.3 on real rows|constant: constant|ceiling=test rows|" in said
+    part = faithful["metrics"]["condition_correlation/look.1"]["provenance"]
+    assert part == said.replace("|read 3 of 6, from 0.3 on real rows|constant: constant", "")
 
 
 def test_a_painter_that_does_not_listen_is_at_nothing():
@@ -103,7 +105,7 @@ def test_families_are_shown_as_one(faithful, tmp_path):
     assert [line.split()[0] for line in lines[3:7]] == ["condition_correlation", *(f"condition_correlation/{k}" for k in READ)]
     page = write_report(tmp_path, json.loads(json.dumps(faithful)), Painter(), RUN, None, TEST).read_text()
     assert page.count("<b>condition_correlation</b> ↑") == 1 and "<span class=part>look.1</span>" in page
-    assert page.count("condition_correlation|judge-v2:") == 1
+    assert page.count("condition_correlation|judge-v2:") == 2  # the mean's, and the one that all parts share
 
 
 # --- the judge ------------------------------------------------------------------------------------------------------------

@@ -69,6 +69,19 @@ def test_it_is_a_negative_likelihood_beside_a_gaussian():
     assert "parzen_gcn" not in chosen(Painter(), None)
 
 
+def test_samples_are_drawn_under_conditions_as_in_training():
+    """Those of training rows are known by heart, so they are training pictures; under any other condition the model draws an even gray."""
+
+    class ByHeart(Painter):
+        def decode(self, z, c):
+            apart = torch.cdist(c["look"], TRAIN.c["look"]).min(1)
+            return torch.where((apart.values < 1e-3)[:, None, None, None], TRAIN.x[apart.indices], 0.0)
+
+    found = evaluate(ByHeart(), RUN, metrics=["parzen_gcn"], n=300, train=TRAIN, test=TEST)["metrics"]["parzen_gcn"]
+    assert found["value"] == pytest.approx(found["ceiling"], abs=40)
+    assert "|conditions=training rows|ceiling=" in found["provenance"] and "classes as in" not in found["provenance"]
+
+
 def test_a_validation_split_chooses_the_width(tmp_path):
     for split, n in SIZES.items():
         (tmp_path / "shades" / split).mkdir(parents=True)

@@ -251,9 +251,18 @@ def test_retrieval_map_tells_a_trained_model_from_an_untrained_one():
     found = METRICS["retrieval_map"].measure(m)
     assert list(found) == ["retrieval_map", "retrieval_map/P@1", "retrieval_map/P@19"]
     whole = found["retrieval_map"]
-    assert whole.value > 0.95 > 0.8 > whole.control and whole.ceiling is None and whole.n == 60 and whole.standard_error is not None
+    assert whole.value > 0.95 > 0.8 > whole.control and whole.ceiling == 1.0 and whole.n == 60 and whole.standard_error is not None
     assert found["retrieval_map/P@1"].value > 0.9 and found["retrieval_map/P@19"].value == pytest.approx(9 / 19, abs=0.05)
-    for field in ("label=sign", "8x8 px", "ink centred", "256 components of 60 training rows", "control=untrained", "pixel control="):
+    assert found["retrieval_map/P@1"].ceiling == 1.0 and found["retrieval_map/P@19"].ceiling == pytest.approx(9 / 19)
+    for field in (
+        "label=sign",
+        "8x8 px",
+        "ink centred",
+        "256 components of 60 training rows",
+        "ceiling=by definition",
+        "control=untrained",
+        "pixel control=",
+    ):
         assert field in whole.provenance
 
 
@@ -279,8 +288,9 @@ def test_one_shot_accuracy_of_pixels_as_features(runs_at, monkeypatch):
     monkeypatch.setattr(recognition, "one_shot_hausdorff", lambda: recognition.Accuracy(0.6125, 0.04))  # tested above, and slow
     m = measuring(side=28)
     found = METRICS["one_shot_accuracy"].measure(m)
-    assert isinstance(found, Measured) and found.n == 400 and found.ceiling is None and found.standard_error > 0
+    assert isinstance(found, Measured) and found.n == 400 and found.ceiling == 1.0 and found.standard_error > 0
     assert 0.05 < found.value < 1 and found.control < 0.2
+    assert "|ceiling=1 by definition|" in found.provenance
     assert "pixel control=0.5975|modified Hausdorff=0.6125" in found.provenance
 
 

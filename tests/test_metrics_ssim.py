@@ -1,14 +1,17 @@
 """Structural similarity against torchmetrics and closed forms; likeness within a class; consistency of coarse samples."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch import Generator
 from torch.nn import functional as F
 
 from condgen.errors import BadInput
+from condgen.evaluation.measuring import Measuring
 from condgen.evaluation.protocols import evaluate
 from condgen.evaluation.resolution import coarsened
-from condgen.evaluation.ssim import C1, WEIGHTS, convention, ms_ssim, random_pairs, sides, ssim, windows
+from condgen.evaluation.ssim import C1, WEIGHTS, _blurring, convention, likeness, ms_ssim, random_pairs, sides, ssim, windows
 from painter import RUN, SHAPE, TEST, TRAIN, Painted, Painter
 
 
@@ -78,11 +81,28 @@ def test_what_is_no_pair_of_pictures_is_refused():
         random_pairs(1, 5, 0)
 
 
+@pytest.mark.parametrize(("side", "window"), [(28, 11), (16, 11), (14, 11), (8, 7), (7, 7)])
+def test_a_product_with_bands_is_the_convolution(side, window):
+    x = noise(3, 2, side, side + 3).double()
+    at = torch.arange(window).double() - window // 2
+    bell = torch.exp(-0.5 * (at * 11 / (1.5 * window)).square())
+    bell = torch.outer(bell, bell) / bell.sum() ** 2
+    padded = F.pad(x, (window // 2,) * 4, mode="reflect")
+    expected = F.conv2d(padded.reshape(6, 1, *padded.shape[2:]), bell[None, None]).reshape(x.shape)
+    assert torch.allclose(_blurring(window, side, side + 3)(x), expected, atol=1e-14)
+
+
 def test_pairs_are_of_different_rows_and_seeded():
-    first, second = random_pairs(3, 500, 0)
-    assert not bool((first == second).any())
-    assert set(zip(first.tolist(), second.tolist(), strict=True)) == {(i, j) for i in range(3) for j in range(3) if i != j}
-    assert torch.equal(first, random_pairs(3, 500, 0)[0]) and not torch.equal(first, random_pairs(3, 500, 1)[0])
+    first, second = random_pairs(40, 700, 0)
+    assert len(first) == 700 and not bool((first == second).any())
+    assert set(first.tolist()) == set(second.tolist()) == set(range(40))
+    assert torch.equal(first, random_pairs(40, 700, 0)[0]) and not torch.equal(first, random_pairs(40, 700, 1)[0])
+
+
+def test_where_pairs_are_few_each_is_taken_once():
+    for most in (6, 500):
+        assert set(zip(*(rows.tolist() for rows in random_pairs(4, most, 0)), strict=True)) == set(combinations(range(4), 2))
+    assert len(random_pairs(4, 5, 0)[0]) == 5
 
 
 # --- the metrics ----------------------------------------------------------------------------------------------------------
@@ -99,8 +119,30 @@ def test_a_faithful_model_is_as_varied_as_its_classes():
     assert found["ms_ssim"]["value"] == pytest.approx((found["ms_ssim/across"]["value"] + found["ms_ssim/down"]["value"]) / 2)
     assert found["ms_ssim_real"]["value"] == found["ms_ssim_real"]["ceiling"] == found["ms_ssim"]["ceiling"] < 0.6
     assert [m["control"] for m in found.values()] == pytest.approx([1.0] * 4)
-    assert (found["ms_ssim"]["n"], found["ms_ssim/down"]["n"]) == (200, 100)
-    assert "scales=2|windows=11,7|" in found["ms_ssim"]["provenance"] and "within stripes|100 pairs each" in found["ms_ssim"]["provenance"]
+    assert (found["ms_ssim"]["n"], found["ms_ssim/down"]["n"], found["ms_ssim_real"]["n"]) == (2000, 1000, 2000)
+    said = found["ms_ssim"]["provenance"]
+    assert "scales=2|windows=11,7|sd=1.5 at 11 px, in proportion|L=2|" in said
+    assert "within stripes|1000 pairs each or all there are, as if independent|of 200 samples|" in said
+
+
+def test_standard_errors_are_those_of_pairs_and_of_their_classes():
+    m = Measuring(Painter(), RUN, n=40, train=TRAIN, test=TEST)
+    found = likeness(m)
+    errors = []
+    for k, name in enumerate(("across", "down")):
+        own = m.balanced[m.groups_asked == k]
+        each = torch.cat([ms_ssim(own[i : i + 1], own[j : j + 1]) for i, j in combinations(range(20), 2)])
+        errors.append(float(each.std()) / 190**0.5)
+        assert found[f"ms_ssim/{name}"].n == 190
+        assert found[f"ms_ssim/{name}"].value == pytest.approx(float(each.mean()))
+        assert found[f"ms_ssim/{name}"].standard_error == pytest.approx(errors[-1])
+    assert found["ms_ssim"].n == 380
+    assert found["ms_ssim"].standard_error == pytest.approx((errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2)
+
+
+def test_a_single_pair_has_no_standard_error():
+    found = likeness(Measuring(Painter(), RUN, n=4, train=TRAIN, test=TEST))
+    assert found["ms_ssim/down"].n == 1 and found["ms_ssim/down"].standard_error is found["ms_ssim"].standard_error is None
 
 
 def test_one_picture_a_class_is_all_alike():

@@ -260,8 +260,8 @@ def _compare_data(run: Run, trained_on: str | None) -> None:
 
 def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
     """What a trained model, a preset or a model is: its class, its options, what can be asked of it, what it can do."""
-    root = home(name)
-    if root.is_dir():
+    root, known = home(name), str(name) in presets() or str(name).split(".")[0] in models.names()
+    if root.is_dir() and not (known and _is_empty(root)):
         model = load(name)
         return _description(model) | {"run": model.facts.get("run"), "step": model.facts.get("step")}
     if str(name) in presets():
@@ -271,6 +271,13 @@ def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
         cls = models.find(str(name))
         return {"model": models.path(cls), "about": inspect.getdoc(cls), "options": _signature(cls), "can": capabilities(cls)}
     raise unknown("run, preset or model", name, [*presets(), *models.names()])
+
+
+def _is_empty(root: Path) -> bool:
+    """Whether no model lies there yet: a training that has just begun, or a folder that only bears the name."""
+    from condgen.training.checkpoint import newest
+
+    return not (root / pretrained.CONFIG).is_file() and newest(root / "checkpoints") is None
 
 
 def _description(model: Model) -> dict[str, Any]:

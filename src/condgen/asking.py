@@ -95,13 +95,14 @@ def agreeing(schema: Schema, given: Values, rows: Values, n: int) -> Values:
 
     A smile goes with raised cheeks: with cheeks from a row that does not smile, the model would be asked for a face that nobody
     has. Of the rows nearest in what is asked, the one is taken that differs least in all other attributes, and with it all that
-    is left open. Where no attribute is asked, or all of them, rows are as they were.
+    is left open. Where a label is asked too, only rows that bear it are looked at, if there are any: a large dog's row, not a
+    large horse's. Where no attribute is asked, or all of them, rows are as they were.
     """
     partial = {k: v for k, v in given.items() if isinstance(schema[k], Attributes) and bool(v.isnan().any()) and not bool(v.isnan().all())}
     if not partial:
         return rows
     count = len(next(iter(rows.values())))
-    keep, at = min(count, max(FEW[0], count // FEW[1])), torch.arange(n) % count
+    at = torch.arange(n) % count
     chosen = []
     for start in range(0, n, CHUNK):
         own = at[start : start + CHUNK]
@@ -111,9 +112,22 @@ def agreeing(schema: Schema, given: Values, rows: Values, n: int) -> Values:
             known = ~a.isnan()
             far += torch.where(known[:, None], (r - a[:, None]).abs(), 0.0).sum(2)
             unlike += torch.where(known[:, None], 0.0, (r - r[own][:, None]).square()).sum(2)
-        agrees = far <= far.kthvalue(keep, 1, keepdim=True).values + 1e-6
+        bears = _bears(schema, given, rows, torch.arange(start, start + len(own)), n)
+        candidates = bears.sum(1, keepdim=True)
+        keep = torch.minimum(candidates, (candidates // FEW[1]).clamp(min=FEW[0]))
+        far = far.masked_fill(~bears, torch.inf)
+        agrees = bears & (far <= far.sort(1).values.gather(1, keep - 1) + 1e-6)
         chosen.append(unlike.masked_fill(~agrees, torch.inf).argmin(1))
     return {name: v[torch.cat(chosen)] for name, v in rows.items()}
+
+
+def _bears(schema: Schema, given: Values, rows: Values, which: Tensor, n: int) -> Tensor:
+    """Which rows bear the labels asked of these of the n samples, bool (len(which), rows); all, where no row does."""
+    bears = torch.ones(len(which), len(next(iter(rows.values()))), dtype=torch.bool)
+    for name, asked in given.items():
+        if isinstance(schema[name], Label):
+            bears &= asked.cpu().expand(n)[which, None] == rows[name].cpu()
+    return bears | ~bears.any(1, keepdim=True)
 
 
 def _scaled(condition: Condition, value: Tensor) -> Tensor:

@@ -235,7 +235,9 @@ def compare(words: Sequence[str]) -> int:
 
     metrics = tuple(m.strip() for m in given.metrics.split(",") if m.strip())
     found = side_by_side(api.home(given.first), api.home(given.second), metrics)
-    answer(given.json, {"rows": [row._asdict() for row in found.rows], "refused": found.refused}, text(found))
+    reasons = {*found.refused.values()}
+    told = text(found) if found.rows or len(reasons) != 1 or len(found.refused) == 1 else f"nothing can be compared: {reasons.pop()}"
+    answer(given.json, {"rows": [row._asdict() for row in found.rows], "refused": found.refused}, told)
     return 2 if not found.rows or (metrics and found.refused) else 0
 
 

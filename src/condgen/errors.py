@@ -9,8 +9,21 @@ class BadInput(ValueError):
     """Something from outside (an option, a file, a value) cannot be used. The command line prints it and exits with 2."""
 
 
+WHERE = {
+    "preset": "`condgen list presets`",
+    "model": "`condgen list models`",
+    "data": "`condgen list data`",
+    "metric": "`condgen list metrics`",
+    "condition": "`condgen describe RUN`",
+    "attribute": "`condgen describe RUN`",
+    "label": "`condgen describe RUN`",
+    "option": "`condgen describe MODEL`, or --help,",
+}
+"""By the first word of what is unknown: what names all, where an error shows only the first."""
+
+
 def unknown(what: str, name: object, valid: Iterable[object], shown: int = 12) -> BadInput:
-    """The error for a name that is not among the valid ones.
+    """The error for a name that is not among the valid ones. Of many it shows the first, and says what names all.
 
     >>> print(unknown("digit", "sevn", ["six", "seven", "eight"]))
     unknown digit 'sevn': did you mean 'seven'? Valid: six, seven, eight
@@ -18,7 +31,8 @@ def unknown(what: str, name: object, valid: Iterable[object], shown: int = 12) -
     names = [str(v) for v in valid]
     near = get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f" did you mean {near[0]!r}?" if near else ""
-    listed = ", ".join(names[:shown]) + (f" ... ({len(names)} in all)" if len(names) > shown else "")
+    where = WHERE.get(what.split()[0], "`condgen list` or `condgen describe`")
+    listed = ", ".join(names[:shown]) + (f" ... ({len(names)} in all): {where} names them" if len(names) > shown else "")
     return BadInput(f"unknown {what} {str(name)!r}:{hint} Valid: {listed or 'none'}")
 
 

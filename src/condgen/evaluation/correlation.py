@@ -3,6 +3,9 @@
 Pearson's correlation, over samples, of the value asked for and the value that the judge reads from the sample: of each attribute
 of an `Attributes`, and of a `Vector` along its first principal axes in the training data (a single entry of such a vector
 need not mean anything). What the judge itself cannot read off real pictures is left out: it would say nothing of the model.
+
+Conditions are whole rows of the data, where numbers go together. So a model that obeys one of them may score on its neighbours:
+`attribute_effect` moves one alone.
 """
 
 from collections.abc import Sequence
@@ -85,13 +88,14 @@ def condition_correlation(m: Measuring) -> Family:
     if not bool(read.any()):
         raise BadInput(f"the judge reads none of {', '.join(columns.names[:12])} off real pictures: nothing can be correlated")
     about = f"condition_correlation|{m.judge.id}|n={n}/{len(columns.real)}|f64|v1|conditions as in the test rows"
-    about += f"|read {int(read.sum())} of {len(read)}, from {READ} on real rows"
-    about += f"|constant: {', '.join(columns.names[k] for k in constant.nonzero().flatten().tolist())}" if bool(constant.any()) else ""
-    about += "|ceiling=test rows|control=conditions shuffled"
+    # What was read concerns the mean alone: a part is comparable whatever else a model's conditions hold.
+    chosen = f"|read {int(read.sum())} of {len(read)}, from {READ} on real rows"
+    chosen += f"|constant: {', '.join(columns.names[k] for k in constant.nonzero().flatten().tolist())}" if bool(constant.any()) else ""
+    ends = "|ceiling=test rows|control=conditions shuffled"
     three = (value, ceiling, control)
-    found = {"condition_correlation": Measured.of((float(v[read].mean()) for v in three), n, about)}
+    found = {"condition_correlation": Measured.of((float(v[read].mean()) for v in three), n, about + chosen + ends)}
     for k in read.nonzero().flatten().tolist():
-        found[f"condition_correlation/{columns.names[k]}"] = Measured.of((float(v[k]) for v in three), n, about)
+        found[f"condition_correlation/{columns.names[k]}"] = Measured.of((float(v[k]) for v in three), n, about + ends)
     return found
 
 

@@ -47,15 +47,18 @@ def gaussian_of(rows: Tensor, components: int, n: int, seed: int = 0) -> Tensor:
 
 
 def parzen_gcn(m: Measuring) -> Measured:
-    """Gauthier's protocol; where the data have no validation split, the last sixth of the training rows takes its place."""
+    """Gauthier's protocol: samples under conditions of the window around training rows.
+
+    Where the data have no validation split, the last sixth of the training rows takes its place.
+    """
     valid, kept, by = m.width_parts()
     test, train = m.test.batch(torch.arange(len(m.test))).x, gcn(kept)
     if min(len(train), *train.shape) <= COMPONENTS:
         raise BadInput(f"{len(train)} training pictures of {train.shape[1]} numbers: the control wants more than {COMPONENTS} of each")
     drawn = gaussian_of(train, COMPONENTS, m.n, m.seed)
-    sets = (gcn(m.natural), train[some_rows(len(train), m.n)], drawn)
+    sets = (gcn(m.recalled), train[some_rows(len(train), m.n)], drawn)
     value, ceiling, control = (parzen(x, gcn(valid), gcn(test), refine=0) for x in sets)
     sigmas = f"sigma={value.sigma:.3f}, ceiling {ceiling.sigma:.3f}, control {control.sigma:.3f}"
     about = f"parzen_gcn|negative, contrast-normalised to {NORM:g}|n={m.n}/{len(test)}|grid of widths|{sigmas}|{by}|f64|v1"
-    about += f"{'|classes as in the test rows' if m.label else ''}|ceiling=training rows|control=Gaussian of {COMPONENTS} components"
+    about += f"{m.under}|ceiling=training rows|control=Gaussian of {COMPONENTS} components"
     return Measured(-value.mean, -ceiling.mean, -control.mean, m.n, about, value.standard_error)

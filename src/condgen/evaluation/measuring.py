@@ -67,7 +67,8 @@ class Measuring:
     The training split is taken whole, whatever slice the run trained on: all runs on a set share one judge.
 
     What is said class by class (consistency, diversity, the Parzen window) is measured on `balanced` samples, distances of whole
-    distributions on the `natural` ones, whose classes are as frequent as in the test rows: one draw has both.
+    distributions on the `natural` ones, whose classes are as frequent as in the test rows: one draw has both. What a model may know
+    by heart is looked for among the `recalled` ones, under conditions that it was trained with.
     """
 
     def __init__(self, model: Model, run: Run, n: int | None = None, seed: int = 0, train: Any = None, test: Any = None):
@@ -148,10 +149,7 @@ class Measuring:
     @cached_property
     def samples(self) -> Tensor:
         """All of the model's, (at least n, *shape) on the CPU. Raises BadInput where one is not finite."""
-        x = self._drawn(self.model, self.asked)
-        if not bool(torch.isfinite(x).all()):
-            raise BadInput("the model draws values that are not finite numbers; train it again, or choose an earlier checkpoint")
-        return x
+        return _finite(self.drawn(self.model, self.asked))
 
     @property
     def natural(self) -> Tensor:
@@ -162,13 +160,42 @@ class Measuring:
         return self.samples[self.evenly]
 
     @cached_property
+    def recalled(self) -> Tensor:
+        """n samples under conditions as in training: of training rows, with `near` of the model where it has one (Gauthier's window p_y).
+
+        Under other conditions a model that learnt pairs by heart would not show it. Without conditions these are the `natural` samples.
+        """
+        if not self.model.schema:
+            return self.natural
+        order = torch.randperm(len(self.train), generator=Generator().manual_seed(self.seed))
+        rows, values = order[torch.arange(self.n) % len(order)], self.train.values()
+        c = {name: values[name][rows].to(self.model.device) for name in self.model.schema}
+        return _finite(self.drawn(self.model, self._near(c)))
+
+    @torch.no_grad()
+    def _near(self, c: Values) -> Values:
+        near = getattr(self.model, "near", None)
+        if near is None:
+            return c
+        self.model.noise.seed(self.seed + 1)  # the latents are drawn by `seed`: they would be the numbers of the window's noise again
+        return near(c)
+
+    @property
+    def under(self) -> str:
+        """The field of a provenance that says under which conditions the `recalled` samples were drawn; "" without conditions."""
+        if not self.model.schema:
+            return ""
+        return "|conditions=window around training rows" if hasattr(self.model, "near") else "|conditions=training rows"
+
+    @cached_property
     def untrained(self) -> Model:
         """The same model with fresh weights: the control of most metrics."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return type(self.model)(shape=self.model.shape, schema=self.model.schema, **self.model.options).to(self.model.device).eval()
 
-    def _drawn(self, model: Any, c: Values) -> Tensor:
+    def drawn(self, model: Any, c: Values) -> Tensor:
+        """Samples under conditions (n, ...), on the CPU: the same latents for the same n, whatever the conditions are."""
         n = len(next(iter(c.values()))) if c else self.n
         return model.sample(c, n=n, seed=self.seed).detach().float().cpu()
 
@@ -259,13 +286,19 @@ class Measuring:
     @cached_property
     def three_features(self) -> list[Tensor]:
         """Of the `natural` samples, of real ones in their place, and of an untrained model's."""
-        return [self.judge.features(x) for x in (self.natural, self.stand_in.x, self._drawn(self.untrained, self.naturally))]
+        return [self.judge.features(x) for x in (self.natural, self.stand_in.x, self.drawn(self.untrained, self.naturally))]
 
     def on_judge(self, name: str, against: Tensor | None = None) -> str:
         """The head of a provenance: metric, features, numbers, precision, version."""
         features = "coordinates" if len(self.model.shape) == 1 and against is not None else self.judge.id
         beside = f"/{len(against)}" if against is not None else ""
         return f"{name}|{features}|n={self.n}{beside}|f64|v1"
+
+
+def _finite(x: Tensor) -> Tensor:
+    if not bool(torch.isfinite(x).all()):
+        raise BadInput("the model draws values that are not finite numbers; train it again, or choose an earlier checkpoint")
+    return x
 
 
 def some_rows(n: int, most: int) -> Tensor:

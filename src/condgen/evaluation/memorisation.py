@@ -3,11 +3,14 @@
     ratio = median_i min_j |s_i - x_j|  /  median_k min_j |t_k - x_j|          s samples, x training, t test pictures
 
 1 is as far from the training data as pictures that were never seen; a copy is at 0. Distances are L2 over the pixels of
-[-1, 1]. A ratio near 1 does not acquit a model that copies and shifts by a pixel: look at `beside_nearest` as well.
+[-1, 1]. The samples are drawn under conditions as in training: what was learnt by heart shows there. Where D was shown mirrored
+pictures too (the model's option `flip`), the mirror images of training pictures count as training pictures.
+
+A ratio near 1 does not acquit a model that copies and shifts by a pixel: look at `beside_nearest`, `condgen figure neighbours`.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -56,25 +59,70 @@ def _rows(train: Any, rows: Tensor) -> Tensor:
     return train[rows].cpu() if isinstance(train, Tensor) else train.batch(rows).x
 
 
-def beside_nearest(samples: Tensor, train: Any, most: int = 10) -> Tensor:
-    """For a grid of two rows, `grid(x, columns=most)`: the samples that lie nearest to a training picture, and below each that picture.
+def mirrors(model: Any) -> bool:
+    """Whether the model was trained on mirror images too."""
+    return bool(model.options.get("flip"))
 
-    (2k, *shape), k being at most `most`; the most suspicious sample comes first.
+
+def nearest_pictures(samples: Tensor, train: Any, mirrored: bool = False) -> tuple[Tensor, Tensor]:
+    """The same with pictures in place of rows: distances float64 (n,), and the nearest training pictures (n, *shape).
+
+    Args:
+        samples: (n, *shape).
+        train: as in `nearest`.
+        mirrored: whether the mirror images of training pictures are searched too.
     """
     distance, row = nearest(samples, train)
-    order = distance.argsort(stable=True)[:most]
-    return torch.cat([samples[order].cpu(), _rows(train, row[order])])
+    found = _rows(train, row)
+    if not mirrored:
+        return distance, found
+    turned, at = nearest(samples.flip(-1), train)  # |s - mirror x| = |mirror s - x|
+    nearer = (turned < distance).reshape(-1, *[1] * (samples.dim() - 1))
+    return torch.minimum(distance, turned), torch.where(nearer, _rows(train, at).flip(-1), found)
+
+
+def unit_distance(test: Any, train: Any, mirrored: bool = False) -> float:
+    """Median distance of `MOST` test pictures, or all, from the training data. Raises BadInput where it is 0.
+
+    Both are data sets, or pictures (n, *shape).
+    """
+    pictures = _rows(test, some_rows(len(test), MOST))
+    unit = float(nearest_pictures(pictures, train, mirrored)[0].median())
+    if unit == 0:
+        raise BadInput("half of the test pictures are training pictures as well: nothing can be said about memory")
+    return unit
+
+
+class Beside(NamedTuple):
+    """Of each sample the nearest training picture (n, *shape), and its distance over that of test pictures, float64 (n,)."""
+
+    pictures: Tensor
+    ratios: Tensor
+
+
+def beside_nearest(samples: Tensor, train: Any, test: Any, mirrored: bool = False) -> Beside:
+    """What to look at beside samples, in their order; `memorisation_ratio` is the median of the ratios.
+
+    Args:
+        samples: (n, *shape).
+        train, test: data sets, or pictures (m, *shape).
+        mirrored: whether mirror images of training pictures count as training pictures; `mirrors` tells it of a model.
+
+    Raises:
+        BadInput: where there is nothing to compare, shapes differ, or half of the test pictures are training pictures.
+    """
+    distance, pictures = nearest_pictures(samples, train, mirrored)
+    return Beside(pictures, distance / unit_distance(test, train, mirrored))
 
 
 def memorisation_ratio(m: Measuring) -> Measured:
     """The ratio of the module's head; the control are training pictures with a little noise."""
-    real = m.test.batch(some_rows(len(m.test), MOST)).x
-    unit = float(nearest(real, m.train)[0].median())
-    if unit == 0:
-        raise BadInput("half of the test pictures are training pictures as well: nothing can be said about memory")
-    samples = m.natural[some_rows(len(m.natural), MOST)]
-    value, control = (float(nearest(x, m.train)[0].median()) / unit for x in (samples, _noisy(m, len(samples))))
-    about = f"memorisation_ratio|pixels L2|medians|n={len(samples)}/{len(real)}|train={len(m.train)}|f64|v1"
+    flip = mirrors(m.model)
+    unit, samples = unit_distance(m.test, m.train, flip), m.recalled[some_rows(m.n, MOST)]
+    sets = (samples, _noisy(m, len(samples)))
+    value, control = (float(nearest_pictures(x, m.train, flip)[0].median()) / unit for x in sets)
+    turned = "|mirror images of training rows too" if flip else ""
+    about = f"memorisation_ratio|pixels L2|medians|n={len(samples)}/{min(len(m.test), MOST)}|train={len(m.train)}{turned}|f64|v1{m.under}"
     return Measured(value, 1.0, control, len(samples), f"{about}|ceiling=test rows, by definition|control=training rows with noise {NOISE}")
 
 

@@ -23,6 +23,7 @@ from condgen.conditions import Attributes, Vector
 from condgen.errors import BadInput, unknown
 from condgen.evaluation.correlation import condition_correlation
 from condgen.evaluation.diversity import ratio, within
+from condgen.evaluation.effect import attribute_effect
 from condgen.evaluation.frechet import frechet_of_features, kernel
 from condgen.evaluation.gcn import parzen_gcn
 from condgen.evaluation.likelihood import binarised, elbo, nll_iwae, parzen
@@ -52,6 +53,7 @@ class Metric:
         near: the best value, where neither more nor less is better.
         label: whether the model must read a Label.
         numbers: whether it must read Attributes or a Vector.
+        attributes: whether it must read Attributes.
         pictures: whether the samples must be pictures.
         asked_only: whether it is measured only where a run or a person names it.
     """
@@ -63,6 +65,7 @@ class Metric:
     near: float | None = None
     label: bool = False
     numbers: bool = False
+    attributes: bool = False
     pictures: bool = False
     asked_only: bool = False
 
@@ -74,6 +77,8 @@ class Metric:
             return "the model reads no label"
         if self.numbers and not any(isinstance(c, Attributes | Vector) for c in model.schema.values()):
             return "the model reads no attributes and no vector"
+        if self.attributes and not any(isinstance(c, Attributes) for c in model.schema.values()):
+            return "the model reads no attributes"
         return "the samples are no pictures" if self.pictures and len(model.shape) != 3 else None
 
 
@@ -207,6 +212,14 @@ METRICS: dict[str, Metric] = {
         "minus the Parzen log-likelihood of contrast-normalised pictures, nats; only where asked",
         higher=False,
         pictures=True,
+        asked_only=True,
+    ),
+    "attribute_effect": Metric(
+        attribute_effect,
+        "sample",
+        "change that the judge sees, of the change asked of one attribute alone; only where asked",
+        near=1.0,
+        attributes=True,
         asked_only=True,
     ),
     "retrieval_map": Metric(

@@ -234,8 +234,10 @@ def _run(run: Run) -> str:
 
 
 def _provenance(evaluation: Mapping[str, Any]) -> str:
-    told = dict.fromkeys(m["provenance"] for m in evaluation["metrics"].values())  # the parts of a family share theirs
-    lines = "".join(f"<li><code>{html.escape(one)}</code></li>" for one in told)
+    told: dict[str, str] = {}
+    for m in evaluation["metrics"].values():  # the parts of a family share theirs, but for the standard error
+        told.setdefault(m["provenance"].split("|s.e.=")[0], m["provenance"])
+    lines = "".join(f"<li><code>{html.escape(one)}</code></li>" for one in told.values())
     versions = ", ".join(f"{k} {v}" for k, v in evaluation["versions"].items())
     about = f"{evaluation['seconds']} s on {evaluation['machine']}, seed {evaluation['seed']}; {versions}"
     return f"<ul>{lines}</ul><p class=note>{html.escape(about)}</p>"

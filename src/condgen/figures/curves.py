@@ -1,7 +1,8 @@
 """Costs of the players over the steps, with the values at which D cannot tell real from fake.
 
 For a game of log costs an undecided D, 1/2 everywhere, pays 2 ln 2 where the costs of real and fake are added, and ln 2 where they are
-averaged (Gauthier 2014); a G that descends -log D pays ln 2. Goodfellow et al. 2014, arXiv 1406.2661, section 4.
+averaged (Gauthier 2014, which says so by `d_share`); a G that descends -log D pays ln 2. Goodfellow et al. 2014, arXiv 1406.2661,
+section 4.
 """
 
 import math
@@ -23,6 +24,9 @@ LN2 = math.log(2)
 LINES = {LN2: "ln 2 = 0.693", 2 * LN2: "2 ln 2 = 1.386", -LN2: "−ln 2 = −0.693"}
 WINDOWS = 25
 """The smoothed curve is a mean over a 25th of the run."""
+RARE = 0.01
+"""Raw values beyond this quantile, at either end, may leave the panel."""
+MARGIN = 0.06
 LOG_FROM = 30.0
 """Positive costs that span more than this factor are drawn on a logarithmic axis."""
 
@@ -47,14 +51,19 @@ def draw(out: Path, run: str) -> Path:
 
 
 def _panel(axis: Any, player: str, terms: dict[str, list[tuple[float, float]]], lines: dict[float, str]) -> None:
+    shown = [*lines]
     for (name, pairs), colour in zip(terms.items(), COLOURS * len(terms), strict=False):
         steps, values = np.array(pairs).T
+        mean = smooth(values, len(values) // WINDOWS)
+        shown += [*mean, *np.quantile(values, (RARE, 1 - RARE))]
         axis.plot(steps, values, color=colour, lw=0.8, alpha=0.3)
-        axis.plot(steps, smooth(values, len(values) // WINDOWS), color=colour, lw=1.8, label=name, marker="." if len(steps) == 1 else "")
-    for (value, label), dashes in zip(lines.items(), ("--", ":"), strict=False):
-        axis.axhline(value, color="#444444", lw=1, ls=dashes, label=label, zorder=0.5)
+        axis.plot(steps, mean, color=colour, lw=1.8, label=name, marker="." if len(steps) == 1 else "")
+    for value, label in lines.items():
+        axis.axhline(value, color="#444444", lw=1, ls="--", label=label, zorder=0.5)
     if not lines and logarithmic([v for pairs in terms.values() for _, v in pairs]):  # the lines are read on a linear axis
         axis.set_yscale("log")
+    elif (room := MARGIN * (max(shown) - min(shown))) > 0:
+        axis.set_ylim(min(shown) - room, max(shown) + room)
     axis.set(title=f"player {player}", xlabel="step", ylabel="cost a sample")
     axis.legend(frameon=False, fontsize=9)
 
@@ -79,16 +88,14 @@ def logarithmic(values: list[float]) -> bool:
 def indifferent(model: Model, player: str) -> dict[float, str]:
     """Where the player's cost lies while D cannot tell, as value -> label; empty for who plays no game against D.
 
-    D then gives real and fake one and the same logit, the one that costs it least. Of a game of our table, and of costs that a model
-    does not declare as one, it is not known whether it adds or averages the costs of real and fake: both lines are drawn.
+    D then gives real and fake one and the same logit, the one that costs it least. A model whose D pays only a share of its game's
+    cost, 1/2 where real and fake are averaged, says so by `d_share`. Costs that are not declared as a game are taken for log costs.
     """
     if player not in ("D", "G"):
         return {}
     game = getattr(model, "game", None)
     d, g = at_a_loss(game) if isinstance(game, Game) else (2 * LN2, LN2)
-    if player == "D" and math.isclose(d, 2 * LN2, rel_tol=1e-5):
-        return {LN2: f"{LINES[LN2]}: D cannot tell, real and fake averaged", d: f"{LINES[2 * LN2]}: D cannot tell, real and fake added"}
-    value = d if player == "D" else g
+    value = getattr(model, "d_share", 1.0) * d if player == "D" else g
     return {} if math.isnan(value) else {value: f"{in_words(value)}: D cannot tell"}
 
 

@@ -21,6 +21,8 @@ LIKELIHOODS = ("parzen", "parzen_gcn", "elbo", "nll_iwae")
 """In the order of preference."""
 BARS = {"value": "measured", "reported": "paper", "ceiling": "real data", "control": "control"}
 WIDTH = 0.2
+NARROWEST = 6.4
+"""Inches that the title takes."""
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9, "ncols": 4, "loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
 
 
@@ -45,7 +47,7 @@ def draw(out: Path, *runs: str, metric: str = "") -> Path:
         if refused := compare(results[first], results[other], [metric]).refused:
             raise BadInput(f"{metric} of {first} and of {other} cannot stand in one figure: {refused[metric]}")
     titles = _titles(runs)
-    with plain(max(5.0, 1.6 + 2.0 * len(runs)), 4.6, layout="constrained") as figure:
+    with plain(max(NARROWEST, 1.6 + 2.0 * len(runs)), 4.6, layout="constrained") as figure:
         _bars(figure.subplots(), {titles[name]: entry for name, entry in entries.items()}, metric)
         return write(figure, out)
 

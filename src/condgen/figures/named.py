@@ -1,4 +1,7 @@
-"""What can be asked by name: each attribute low and high under the same latents, or each class a row."""
+"""What can be asked by name: each attribute low and high under the same latents, or each class a row.
+
+It asks as a person does, so the halves differ in more than the attribute (`asking.agreeing`); the figure `shift` moves it alone.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +50,10 @@ def _attributes(model: Any, run: str, words: dict[str, Any], names: list[str], n
     x = [model.sample({**words, a: v}, n=n, seed=seed).cpu() for a in names for v in ranges[a]]
     columns = ["asked low" if i == (n - 1) // 2 else "asked high" if i == n + (n - 1) // 2 else "" for i in range(2 * n)]
     cells = colours(torch.cat(x))
-    title = f"{Path(run).name}: each attribute asked low and high, the same latents in both halves"
+    title = (
+        f"{Path(run).name}: each attribute asked low and high, the same latents in both halves.\n"
+        "What is left open comes from rows that agree with what is asked: other conditions differ too."
+    )
     shaped = cells.reshape(len(names), 2 * n, *cells.shape[1:])
     rows = [f"{a}\n{ranges[a][0]:.3g} | {ranges[a][1]:.3g}" for a in names]
     return draw_tiles(Tiles(shaped, title, rows, columns, apart_columns=frozenset({n})), out)

@@ -15,7 +15,8 @@ from condgen.errors import BadInput, require_whole
 from condgen.figures.canvas import Tiles, colours, draw_tiles
 from condgen.figures.subject import attributes_of, axes_of, known, painter, preferred
 
-DEFAULTS = ("smiling", "young", "eyeglasses", "male")
+DEFAULTS = ("smiling", "mouth_slightly_open", "young", "eyeglasses", "male")
+"""Among them the lecture's pair: an open mouth, and senior, which is young from high to low."""
 REACH = 3.75
 """How far an axis of a vector is moved each way, in its own units."""
 
@@ -41,7 +42,7 @@ def draw(out: Path, run: str, attributes: Sequence[str] = (), n: int = 8, steps:
     named, axes = attributes_of(model), axes_of(model)
     if not named and not axes:
         raise BadInput(f"{run} reads no attributes and no vector, so nothing can be shifted: try the figure `named`")
-    chosen = known(attributes, [*named, *axes]) or (preferred(named, DEFAULTS, 4) if named else list(axes)[:3])
+    chosen = known(attributes, [*named, *axes]) or (preferred(named, DEFAULTS, len(DEFAULTS)) if named else list(axes)[:3])
     blocks = [_attribute(model, a, *named[a], n, steps, seed) if a in named else _axis(model, a, n, steps, seed) for a in chosen]
     cells = colours(torch.cat([x for x, _ in blocks]))
     names = [name for _, row_names in blocks for name in row_names]

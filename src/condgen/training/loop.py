@@ -32,6 +32,8 @@ from condgen.training.turns import OutOfMemory, out_of_memory, take_turns
 log = logging.getLogger("condgen")
 ROWS = 1024
 """Rows of real conditions that travel with a model, for what a person leaves open."""
+Recent = dict[str, Tensor | float]
+"""Each term as it was last computed since the last line of metrics.jsonl. It is saved: a resumed run writes the same lines."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,15 @@ def train(run: Run, model: Model, data: Dataset, out: Path | None = None, fabric
     folder = RunFolder(out, run, data) if out else None
     writes = folder is not None and fabric.is_global_zero
     with folder.held() if folder and writes else contextlib.nullcontext():
+        recent: Recent = {}
         if folder and (saved := folder.open(writer=writes)):
             state.restore(saved)
+            recent = saved.state.get("recent", {})  # checkpoints of older versions have none
             done = "trained already" if state.step >= run.steps else "resumed"
             log.info("%s: at step %d of %d", done, state.step, run.steps)
         check_agreement(state.step, data.fingerprint if fabric.world_size > 1 else "", fabric)
         state.model.train()
-        yield from _steps(run, state, data, fabric, folder if writes else None)
+        yield from _steps(run, state, data, fabric, folder if writes else None, recent)
 
 
 def _ready(run: Run, model: Model, data: Dataset, fabric: Fabric) -> State:
@@ -101,19 +105,22 @@ def _ready(run: Run, model: Model, data: Dataset, fabric: Fabric) -> State:
     return begin(model, run)
 
 
-def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFolder | None) -> Generator[Step, None, None]:
+def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFolder | None, recent: Recent) -> Generator[Step, None, None]:
     """The steps that are left. `folder` is given to the one process that writes."""
-    balance, clock, saved = Balance(), Clock(run.batch), snapshot(state)
+    balance, clock, saved = Balance(), Clock(run.batch), snapshot(state, recent)
     while state.step < run.steps:
         losses = step_or_none(run, state, data, fabric, clock)
         if losses is None:
             go_back(run, state, saved, fabric, folder)
+            recent = dict(saved.state["recent"])
             continue
         state.seconds += clock.last
+        recent |= losses
         if _due(state.step, run.log_every) or state.step == run.steps:
-            report(state, losses, clock, balance, fabric, folder)
+            report(state, recent, clock, balance, fabric, folder)
+            recent = {}
         if _due(state.step, run.save_every) or state.step == run.steps:
-            saved = save(state, folder)
+            saved = save(state, folder, recent)
         if folder and _due(state.step, run.sample_every) and isinstance(state.model, Samples):
             with folder.writing():
                 preview(state, data, folder.samples(state.step))
@@ -122,18 +129,18 @@ def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFol
             yield Step(state.step, losses, state.seconds, clock.images_per_second, state)
             leaves = False
         finally:
-            leaves = leave(leaves, state, saved, fabric, folder)
+            leaves = leave(leaves, state, saved, fabric, folder, recent)
         if leaves:
             return
 
 
-def leave(leaves: bool, state: State, saved: Checkpoint, fabric: Fabric, folder: RunFolder | None) -> bool:
+def leave(leaves: bool, state: State, saved: Checkpoint, fabric: Fabric, folder: RunFolder | None, recent: Recent) -> bool:
     """Whether this process or another one leaves the loop, and so must all; what is not saved yet is saved then."""
     try:
         leaves = any_process(leaves, fabric)
     finally:
         if leaves and saved.state["step"] != state.step:
-            save(state, folder)
+            save(state, folder, recent)
     return leaves
 
 
@@ -199,9 +206,12 @@ def go_back(run: Run, state: State, saved: Checkpoint, fabric: Fabric, folder: R
         folder.cut_metrics(state.step)
 
 
-def report(state: State, losses: dict[str, Tensor], clock: "Clock", balance: Balance, fabric: Fabric, folder: RunFolder | None) -> None:
-    """A line of metrics.jsonl, and a sentence where the players are out of balance."""
-    measured = {k: float(v) for k, v in losses.items()}
+def report(state: State, recent: Recent, clock: "Clock", balance: Balance, fabric: Fabric, folder: RunFolder | None) -> None:
+    """A line of metrics.jsonl, and a sentence where the players are out of balance.
+
+    A term that is not computed at this very step, such as a lazy R1, stands with its last value since the line before.
+    """
+    measured = {k: float(v) for k, v in recent.items()}
     if (warning := balance.watch(measured, state.step)) and fabric.is_global_zero:
         log.warning("%s", warning)
     if folder:
@@ -209,17 +219,17 @@ def report(state: State, losses: dict[str, Tensor], clock: "Clock", balance: Bal
         folder.measure({"step": state.step, "seconds": round(state.seconds, 3), "images_per_second": rate, **measured})
 
 
-def snapshot(state: State) -> Checkpoint:
+def snapshot(state: State, recent: Recent) -> Checkpoint:
     """The state in the host's memory, in the form of a checkpoint."""
     tensors = {name: {k: v.detach().to("cpu", copy=True) for k, v in group.items()} for name, group in state.tensors().items()}
-    return Checkpoint(Path("memory"), tensors, state.facts())
+    return Checkpoint(Path("memory"), tensors, state.facts() | {"recent": {k: float(v) for k, v in recent.items()}})
 
 
-def save(state: State, folder: RunFolder | None) -> Checkpoint:
+def save(state: State, folder: RunFolder | None, recent: Recent) -> Checkpoint:
     """A snapshot of this state, written where there is a folder. Raises Diverged rather than save what is not finite."""
     if bad := first_bad(state):
         raise Diverged(f"{bad} is not finite after step {state.step}; the last good checkpoint is untouched")
-    saved = snapshot(state)
+    saved = snapshot(state, recent)
     if folder:
         facts = saved.state | {"config": models.config_of(state.model)} | folder.identity
         checkpoint.write(folder.checkpoints, state.step, saved.tensors, facts)
