@@ -115,6 +115,8 @@ def build(config: Mapping[str, Any]) -> Model:
     cls = models.find(str(config.get("model", "")))
     try:
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.get("options", {}).items()}
+        if not all(type(side) is int and side > 0 for side in config["shape"]):
+            raise ValueError(f"its shape is {config['shape']!r}; expected whole numbers of at least 1")
         return cls(shape=tuple(config["shape"]), schema=schema_from_json(config["schema"]), **options)
     except BadInput:
         raise
