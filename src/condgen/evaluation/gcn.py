@@ -18,17 +18,16 @@ from torch import Tensor
 from condgen.errors import BadInput, require_whole
 from condgen.evaluation.likelihood import parzen
 from condgen.evaluation.measuring import Measured, Measuring, some_rows
+from condgen.networks.layers import contrast_normalised
 
-NORM, EPS = 55.0, 1e-8
+NORM = 55.0
 COMPONENTS = 20
 """Principal components of the control."""
 
 
-def gcn(x: Any, norm: float = NORM, eps: float = EPS) -> Tensor:
+def gcn(x: Any, norm: float = NORM) -> Tensor:
     """Pictures (n, c, h, w) on any scale as rows (n, d), float64, each of mean 0 and of length `norm`; an even picture becomes 0."""
-    rows = torch.as_tensor(x).detach().cpu().double().flatten(1)
-    rows = rows - rows.mean(1, keepdim=True)
-    return rows * (norm / rows.norm(dim=1, keepdim=True).clamp(min=eps))
+    return contrast_normalised(torch.as_tensor(x).detach().cpu().double(), norm).flatten(1)
 
 
 def gaussian_of(rows: Tensor, components: int, n: int, seed: int = 0) -> Tensor:

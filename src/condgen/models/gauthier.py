@@ -16,6 +16,7 @@ the window's noise on real conditions too, else D tells the fakes by their y alo
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -65,7 +66,8 @@ class Gauthier(Sampler):
         bandwidth: sigma of the window, in the units that y is read in; None chooses it by cross-validation, 0 is the data's rows.
         noise_real: add the window's noise to the conditions of real samples too.
         flip: show D real pictures mirrored half of the time.
-        uniform: initial weights U(-.05, .05) in G and U(-.005, .005) in D, as released; else the layers' own.
+        uniform: as released: initial weights U(-.05, .05) in G and U(-.005, .005) in D, and sigmoids in G's second layer (paper's nets);
+            else the layers' own weights, and rectifiers.
     """
 
     d_share = 0.5
@@ -367,10 +369,6 @@ PRESETS = {
         reported={"parzen_gcn": (2934, 22)},
     ),
 }
-PRESETS["gauthier-lfw-additive"] = Run(
-    **{
-        **PRESETS["gauthier-lfw-fixed"].__dict__,
-        "options": {**_FIXED, "head": "additive"},
-        "source": "the fixed preset with the released additive head",
-    }
+PRESETS["gauthier-lfw-additive"] = replace(
+    PRESETS["gauthier-lfw-fixed"], options={**_FIXED, "head": "additive"}, source="the fixed preset with the released additive head"
 )

@@ -4,8 +4,8 @@
 
 At D's optimum this is JS_pi[P||Q] + pi log pi + (1 - pi) log(1 - pi), JS_pi = pi KL[P||M] + (1 - pi) KL[Q||M], M = pi P + (1 - pi) Q.
 JS_pi / pi goes to KL[P||Q] as pi goes to 0 (cover the data: retrieval), JS_pi / (1 - pi) to KL[Q||P] as pi goes to 1 (good samples).
-Creswell & Bharath 2016, "Task specific adversarial cost function", and the released code, piGAN. (The abstract's sentence on the two limits
-has them the wrong way round; the equations under it are followed.)
+Creswell & Bharath 2016, "Task specific adversarial cost function", and the released code, piGAN. (The sentence above
+the equations of the two limits has them the wrong way round; the equations are followed.)
 
 The released G descends -log D(G(z)) without weight, `g_loss="non_saturating"`: that does not minimise JS_pi. `g_loss="minimax"` is (1). D's
 features before its last layer, `features`, serve retrieval and one-shot learning. `nets="paper"` are the released ones for 105 px,
