@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from condgen import data, models, pretrained
-from condgen.conditions import Schema, schema_to_json
+from condgen.conditions import Label, Schema, schema_to_json
 from condgen.errors import BadInput, unknown
 from condgen.model import Model, Run, capabilities
 
@@ -91,7 +91,17 @@ def _options_for(cls: type[Model], loaded: "Dataset") -> dict[str, Any]:
     x = loaded.batch(torch.arange(min(200, len(loaded)))).x
     binary = x.dim() == 4 and x.shape[1] == 1 and float((x.abs() > 0.8).float().mean()) > 0.6
     options["likelihood"] = "bernoulli" if binary else "normal"
+    options["labelled"] = _labelled(loaded)
     return {k: v for k, v in options.items() if k in inspect.signature(cls.__init__).parameters}
+
+
+def _labelled(loaded: "Dataset", most: int = 100) -> int:
+    """How many samples a semi-supervised model may read the label of: as many of each class, at most half of the rarest."""
+    label = next((name for name, c in loaded.schema.items() if isinstance(c, Label)), None)
+    if label is None:
+        return most
+    counts = loaded.values()[label][:10_000].bincount()
+    return len(counts) * max(1, min(most // len(counts), int(counts.min()) // 2))
 
 
 def _size_for(source: str) -> int | None:

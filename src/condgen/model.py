@@ -226,7 +226,30 @@ class Features(Protocol):
         """What the model has learnt to see in samples (b, *shape): (b, d), for retrieval and classification."""
 
 
-CAPABILITIES: dict[str, type] = {"sample": Samples, "encode": Encodes, "decode": Decodes, "log_weights": Weighs, "features": Features}
+@runtime_checkable
+class Classifies(Protocol):
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits (b, k) of the classes of the model's one label, for samples (b, *shape)."""
+
+
+@runtime_checkable
+class Edits(Protocol):
+    def edit(self, x: Tensor, c: Values) -> tuple[Tensor, Tensor]:
+        """Samples x (b, *shape) changed so that conditions c hold, (b, *shape), and whether each was changed, bool (b,).
+
+        What holds already is returned as it was given.
+        """
+
+
+CAPABILITIES: dict[str, type] = {
+    "sample": Samples,
+    "encode": Encodes,
+    "decode": Decodes,
+    "log_weights": Weighs,
+    "features": Features,
+    "classify": Classifies,
+    "edit": Edits,
+}
 
 
 def capabilities(model: type[Model] | Model) -> list[str]:

@@ -17,6 +17,7 @@ from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
 from condgen.errors import BadInput, require_positive, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
+from condgen.networks.conv import ConvEncoder, ConvGenerator
 from condgen.networks.mlp import MLP
 from condgen.objectives.divergences import kl_standard_normal
 from condgen.objectives.reconstruction import bernoulli_nll, normal_log_prob, normal_nll
@@ -42,18 +43,20 @@ class Likelihood(nn.Module):
 
 
 class VAE(Sampler):
-    """Dense encoder and decoder; it reads no conditions.
+    """Encoder and decoder; it reads no conditions.
 
     Args:
         shape: of a sample; pictures in [-1, 1].
         schema: ignored: the model draws from the whole of the data. `cvae` reads conditions.
         z_dim: dimension of the latent z.
-        hidden: widths of the hidden layers of encoder and decoder.
+        hidden: widths of the hidden layers of dense encoder and decoder.
         likelihood: "bernoulli", or "normal" with standard deviation `sigma_x`.
         sigma_x: of the normal likelihood, in units of x.
         binarise: draw x ~ Bernoulli((x + 1) / 2) anew at each step (Bernoulli likelihood only).
         warm_up: steps over which the weight of the KL rises from 0 to 1; 0 for none.
         free_bits: least KL that is paid for in each dimension, in nats, averaged over the batch.
+        nets: "dense", or "conv" for pictures.
+        width: channels at full size of convolutional nets.
     """
 
     def __init__(
@@ -67,19 +70,27 @@ class VAE(Sampler):
         binarise: bool = True,
         warm_up: int = 0,
         free_bits: float = 0.0,
+        nets: str = "dense",
+        width: int = 32,
     ):
         super().__init__(shape, {})
-        require_positive(z_dim=z_dim, hidden=hidden, sigma_x=sigma_x)
+        require_positive(z_dim=z_dim, hidden=hidden, sigma_x=sigma_x, width=width)
+        if nets not in ("dense", "conv"):
+            raise unknown("nets", nets, ["dense", "conv"])
         self.z_dim, self.warm_up, self.free_bits = z_dim, warm_up, free_bits
         self.likelihood = Likelihood(likelihood, sigma_x, self.shape)
         self.binarise = binarise and likelihood == "bernoulli"
-        self.E = MLP(math.prod(shape), hidden, (2 * z_dim,), {})
-        self.G = MLP(z_dim, hidden[::-1], self.shape, {})
+        self.E: nn.Module
+        self.G: nn.Module
+        if nets == "conv":
+            self.E, self.G = ConvEncoder(self.shape, {}, 2 * z_dim, width), ConvGenerator(z_dim, {}, self.shape, width, bounded=False)
+        else:
+            self.E, self.G = MLP(math.prod(shape), hidden, (2 * z_dim,), {}), MLP(z_dim, hidden[::-1], self.shape, {})
 
     def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
         x = binary(batch.x, self) if self.binarise else batch.x
         mean, log_var = self.posterior(x)
-        raw = self.G(self.draw(mean, log_var), {})  # (4)
+        raw = self.G(self.draw(mean, log_var), {}).float()  # (4)
         kl = floored(kl_standard_normal(mean, log_var), self.free_bits)
         yield {"model": {"reconstruction": self.likelihood.nll(raw, x), "kl": warmed(step, self.warm_up) * kl}}  # -(3)
 
@@ -126,6 +137,7 @@ def floored(kl: Tensor, free_bits: float) -> Tensor:
 
 
 _ADAM = Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="cosine")
+_NORMAL = {"z_dim": 64, "hidden": (512, 512, 512), "likelihood": "normal"}
 
 PRESETS = {
     "vae-digits": Run(
@@ -145,5 +157,50 @@ PRESETS = {
         steps=20000,
         precision="32",
         source="lecture 002: 784-500-500-(20, 20)-500-500-784",
+    ),
+    "vae-mnist-sharp": Run(
+        model="vae.VAE",
+        data="mnist",
+        options=_NORMAL | {"sigma_x": 0.2},
+        optimizers={"*": _ADAM},
+        batch=128,
+        steps=7000,
+        precision="32",
+        metrics=("reconstruction", "frechet", "elbo"),
+        source="Engel et al. 2017: sigma_x = .1 of pixels in [0, 1], twice that in [-1, 1]",
+    ),
+    "vae-mnist-blurred": Run(
+        model="vae.VAE",
+        data="mnist",
+        options=_NORMAL | {"sigma_x": 0.6},
+        optimizers={"*": _ADAM},
+        batch=128,
+        steps=7000,
+        precision="32",
+        metrics=("reconstruction", "frechet", "elbo"),
+        source="the same with sigma_x = .3 of pixels in [0, 1]",
+    ),
+    "vae-mnist-collapsed": Run(
+        model="vae.VAE",
+        data="mnist",
+        options=_NORMAL | {"sigma_x": 2.0},
+        optimizers={"*": _ADAM},
+        batch=128,
+        steps=3000,
+        precision="32",
+        metrics=("reconstruction", "frechet", "elbo"),
+        source="the same with sigma_x = 1 of pixels in [0, 1], where the posterior collapses",
+    ),
+    "vae-lfw64": Run(
+        model="vae.VAE",
+        data="lfw64",
+        options={"z_dim": 128, "likelihood": "normal", "sigma_x": 0.2, "nets": "conv", "width": 16},
+        optimizers={"*": Optimizer(lr=1e-3, betas=(0.9, 0.99), schedule="late")},
+        conditions=("none",),
+        batch=32,
+        steps=8000,
+        half_life_images=20_000,
+        metrics=("reconstruction", "frechet", "attribute_auc"),
+        source="White 2016 and Engel et al. 2017 on faces, the house's convolutional nets",
     ),
 }

@@ -29,7 +29,7 @@ def pyramid(shape: tuple[int, ...], width: int) -> tuple[tuple[int, int], list[i
 
 
 class ConvGenerator(nn.Module):
-    """Latent and conditions -> picture in [-1, 1]: a dense layer, then doublings, each modulated by latent and conditions.
+    """Latent and conditions -> picture: a dense layer, then doublings, each modulated by latent and conditions.
 
     Args:
         z_dim: length of the latent.
@@ -37,10 +37,12 @@ class ConvGenerator(nn.Module):
         shape: (c, h, w) of the picture.
         width: channels at full size; every halving doubles them, up to eightfold.
         embed_dim: features of each condition.
+        bounded: the picture ends in [-1, 1]; else it is what a likelihood reads.
     """
 
-    def __init__(self, z_dim: int, schema: Schema, shape: tuple[int, ...], width: int = 32, embed_dim: int = 64):
+    def __init__(self, z_dim: int, schema: Schema, shape: tuple[int, ...], width: int = 32, embed_dim: int = 64, bounded: bool = True):
         super().__init__()
+        self.bounded = bounded
         self.start, channels = pyramid(shape, width)
         self.embed = SchemaEmbedding(schema, embed_dim)
         dim = z_dim + self.embed.out
@@ -55,7 +57,8 @@ class ConvGenerator(nn.Module):
         x = F.leaky_relu(self.first(self.dense(w).unflatten(1, (-1, *self.start)), w), SLOPE)
         for layer, mod in zip(self.convs, self.mods, strict=True):
             x = F.leaky_relu(mod(layer(F.interpolate(x, scale_factor=2.0)), w), SLOPE)
-        return torch.tanh(self.picture(x).float())
+        x = self.picture(x).float()
+        return torch.tanh(x) if self.bounded else x
 
 
 class ConvEncoder(nn.Module):
@@ -75,9 +78,12 @@ class ConvEncoder(nn.Module):
         self.joint = linear(channels[-1] * h * w + self.embed.out, channels[-1])
         self.last = nn.Linear(channels[-1], out)
 
-    def forward(self, x: Float[Tensor, "b ch h w"], c: Values) -> Float[Tensor, "b out"]:
-        h = F.leaky_relu(self.picture(x), SLOPE)
+    def hidden(self, x: Float[Tensor, "b ch h w"], c: Values) -> list[Tensor]:
+        """The hidden layers' activations, in order; the last is the joint one, (b, n)."""
+        found = [F.leaky_relu(self.picture(x), SLOPE)]
         for layer in self.convs:
-            h = F.leaky_relu(layer(h), SLOPE)
-        h = F.leaky_relu(self.joint(self.embed(c, h.flatten(1))), SLOPE)
-        return self.last(h).float()
+            found.append(F.leaky_relu(layer(found[-1]), SLOPE))
+        return [*found, F.leaky_relu(self.joint(self.embed(c, found[-1].flatten(1))), SLOPE)]
+
+    def forward(self, x: Float[Tensor, "b ch h w"], c: Values) -> Float[Tensor, "b out"]:
+        return self.last(self.hidden(x, c)[-1]).float()

@@ -87,6 +87,15 @@ def task_specific(pi: float, g: str = "minimax") -> Game:
     return Game(d, weighted_g if g == "minimax" else non_saturating_g)
 
 
+def swapped(game: Game, encoded: Logits, generated: Logits) -> Logits:
+    """What encoder and generator descend together in a game of pairs (x, z): D's loss with the labels of both kinds swapped.
+
+    D says real of the encoder's pairs (x, E(x)) and fake of the generator's (G(z), z). ALI, arXiv 1606.00704, V'; BiGAN, arXiv 1605.09782,
+    section 3.4, the inverse objective. The minimax game to the letter is minus D's loss.
+    """
+    return -game.d(encoded, generated) if game.g is minimax_g else game.d(generated, encoded)
+
+
 GAMES: dict[str, Game] = {
     "minimax": Game(cross_entropy_d, minimax_g),
     "non_saturating": Game(cross_entropy_d, non_saturating_g),

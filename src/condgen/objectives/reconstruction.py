@@ -12,6 +12,11 @@ def squared_error(x: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> 
     return (x - target).square().flatten(1).sum(1)
 
 
+def absolute_error(x: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
+    """|x - target|, the l1 norm."""
+    return (x - target).abs().flatten(1).sum(1)
+
+
 def bernoulli_nll(logits: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
     """-log Bernoulli(target; sigmoid(logits)) in nats; target in [0, 1], a likelihood only where it is 0 or 1."""
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
