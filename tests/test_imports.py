@@ -23,6 +23,7 @@ LAYERS = [
     {"pretrained"},
     {"api", "drawing", "doctor"},
     {"options", "figures"},
+    {"edits"},
     {"cli", "studio"},
     {"__main__"},
 ]
@@ -30,7 +31,8 @@ RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 # `Model.save_pretrained` and its two sisters hand over to the file that knows all models, once they are called.
 HANDED_UP = {("model", "pretrained")}
 # Within a layer rooms do not know each other, but for this: a run draws its grids as the report does.
-SIDEWAYS = {("training", "evaluation")}
+# And metrics of an edit are measured on the edits that a person makes.
+SIDEWAYS = {("training", "evaluation"), ("evaluation", "editing")}
 HEAVY = {"matplotlib", "sklearn", "scipy", "skimage", "pandas", "pyarrow", "torchmetrics", "torchvision", "tensorboard", "datasets"}
 PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

@@ -262,18 +262,31 @@ def figure(words: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or presets trained under runs/; for likelihood also result files")
     parser.add_argument("--out", type=Path, required=True, help="a .png")
     parser.add_argument("--set", action="append", dest="asked", metavar="NAME=VALUE", help="jitter, named: what is asked besides")
-    parser.add_argument("--attribute", action="append", dest="attributes", metavar="NAME", help="shift, named: which; NAME.3 is an axis")
-    parser.add_argument("-n", type=int, help="jitter, shift: samples a row; named: of each half; neighbours: pairs")
-    parser.add_argument("--rows", type=int, help="evolution, jitter: how many rows")
+    parser.add_argument("--attribute", action="append", dest="attributes", metavar="NAME", help="shift, named, atdot, bias: which; NAME.3 is an axis")
+    parser.add_argument("-n", type=int, help="jitter, shift: samples a row; named: of each half; neighbours: pairs; inference, bias: how many")
+    parser.add_argument("--rows", type=int, help="evolution, jitter, inference: how many rows")
     parser.add_argument("--columns", type=int, help="evolution: how many steps")
     parser.add_argument("--steps", type=int, help="shift: values from low to high")
     parser.add_argument("--sd", type=float, help="jitter: of the noise, in standard deviations of each entry")
+    parser.add_argument("--amount", type=float, help="bias: how much of the vector is added")
     parser.add_argument("--metric", help="likelihood: which, such as parzen or elbo")
     parser.add_argument("--seed", type=int, help="of what is drawn by chance")
     given = vars(parser.parse_all(words))
     name, runs, out, as_json = (given.pop(k) for k in ("name", "runs", "out", "json"))
     drawn = figures.figure(name, out, *runs, **{k: v for k, v in given.items() if v is not None})
     answer(as_json, {"out": str(drawn), "figure": name}, f"figure {name} written to {drawn}")
+    return 0
+
+
+def edit(words: Sequence[str]) -> int:
+    from condgen import edits
+
+    parser = verb_parser("edit")
+    edits.arguments(parser)
+    given = vars(parser.parse_all(words))
+    as_json = given.pop("json")
+    done = edits.edit(**{k: v for k, v in given.items() if v is not None})
+    answer(as_json, done.told, done.said)
     return 0
 
 
@@ -336,6 +349,7 @@ VERBS = {
     "sample": ("draw from a trained model", sample),
     "evaluate": ("measure a trained model, beside the paper's values, real data and a control", evaluate),
     "figure": ("draw a figure of a paper: the training's evolution, shifted attributes, cost curves and more", figure),
+    "edit": ("edit your own pictures: interpolate, analogy, attribute, constrain, invert, grid", edit),
     "compare": ("two results side by side, as far as they were measured alike", compare),
     "describe": ("print what a run, a preset or a model is and what can be asked of it", describe),
     "data": ("data check PATH: load as training does, and report every problem with a remedy", data),

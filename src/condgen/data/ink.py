@@ -47,12 +47,24 @@ def _centre_of_mass(ink: Tensor) -> Tensor:
     return torch.stack([across, down], dim=1) / ink.sum((1, 2, 3)).clamp(min=1e-6)[:, None]
 
 
-def blurred(x: Tensor, sigma: float) -> Tensor:
-    """Convolved with a Gaussian of `sigma` px, cut at four of them; as it is where sigma is 0."""
+def blurred(x: Tensor, sigma: float, repeat: bool = False) -> Tensor:
+    """Convolved with a Gaussian of `sigma` px, cut at four of them; as it is where sigma is 0.
+
+    Args:
+        x: (n, c, h, w) in [-1, 1], of any number of channels.
+        sigma: px.
+        repeat: a picture's rim goes on outside of it, as a photograph's does; else the empty sheet comes in.
+    """
     if sigma == 0:
         return x
     radius = math.ceil(4 * sigma)
     bell = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma).square())
     kernel = (bell / bell.sum()).to(x)
-    ink = F.conv2d((x + 1) / 2, kernel[None, None, None], padding=(0, radius))
-    return 2 * F.conv2d(ink, kernel[None, None, :, None], padding=(radius, 0)) - 1
+    ink = F.pad(_sheets(x), (radius,) * 4, mode="replicate" if repeat else "constant")
+    across = F.conv2d(ink, kernel[None, None, None])
+    return 2 * F.conv2d(across, kernel[None, None, :, None]).reshape(x.shape) - 1
+
+
+def _sheets(x: Tensor) -> Tensor:
+    """Ink in [0, 1], each channel a sheet of its own: (n * c, 1, h, w)."""
+    return (x.flatten(0, 1)[:, None] + 1) / 2

@@ -48,6 +48,7 @@ SOURCES: dict[str, Source] = {
     "lfwcrop32-identity": Source("the same, no person in two splits", lfw.small_by_person),
     "mixture1d": Source("two Gaussians on the line, 22,000 points, embedded", mixture1d.contents),
     "mixture2d": Source("25 Gaussians on a grid, 110,000 points of the plane, embedded", mixture2d.contents),
+    "mixture9": Source("9 Gaussians on a grid, 110,000 points of the plane, embedded", mixture2d.nine),
     "mnist": Source("70,000 handwritten digits, 28x28 px; from $CONDGEN_DATA/mnist or downloaded (11 MB)", mnist.contents, sized=True),
     "omniglot": Source("242 characters of eight alphabets, 20 drawings each, 105x105 px or smaller; 3 MB", omniglot.contents, sized=True),
 }

@@ -23,9 +23,12 @@ class Figure(NamedTuple):
 
 ONE = range(1, 2)
 FIGURES: dict[str, Figure] = {
+    "atdot": Figure("ROC curves of attributes read off the latents, one histogram, and the table of all", "condgen.figures.atdot", ONE),
+    "bias": Figure("an attribute given with and without what goes with it in the data, beside their table", "condgen.figures.bias", ONE),
     "curves": Figure("costs of the players over the steps, with the lines where D cannot tell", "condgen.figures.curves", ONE),
     "divergences": Figure("what a Gaussian becomes that is fitted by KL, JS or MMD", "condgen.figures.divergences", range(1)),
     "evolution": Figure("the same latents and conditions over the training", "condgen.figures.evolution", ONE),
+    "inference": Figure("data, reconstructions, samples, codes and prior, or rows of pictures", "condgen.figures.inference", range(1, 3)),
     "jitter": Figure("conditions under noise, each row beside its nearest training picture", "condgen.figures.jitter", ONE),
     "likelihood": Figure("bars of a likelihood beside the paper's, real data's and a control's", "condgen.figures.likelihood", range(1, 9)),
     "named": Figure("each attribute asked low and high, or a row a class, the same latents", "condgen.figures.named", ONE),
