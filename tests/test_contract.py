@@ -56,8 +56,14 @@ SMALL_OF = {
 POINTS = {"likelihood": "normal", "sigma_x": 0.5}
 """What a model of points needs, where its constructor has it: a Bernoulli likelihood is for pictures."""
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "ae.AE": {"linear": {"hidden": ()}},
-    "vae.VAE": {"normal": {"likelihood": "normal"}, "grey": {"binarise": False}, "warm": {"warm_up": 2, "free_bits": 0.01}},
+    "ae.AE": {"linear": {"hidden": ()}, "l1": {"error": "absolute"}},
+    "vae.VAE": {
+        "normal": {"likelihood": "normal"},
+        "grey": {"binarise": False},
+        "warm": {"warm_up": 2, "free_bits": 0.01},
+        "conv": {"nets": "conv", "likelihood": "normal"},
+        "conv-bernoulli": {"nets": "conv"},
+    },
     "cvae.CVAE": {"gsnn": {"gsnn_alpha": 0.5}, "fixed-prior": {"prior_hidden": 0}, "normal": {"likelihood": "normal"}},
     "gan.GAN": {"r3gan": {"game": "relativistic", "r1": 0.1, "r2": 0.1}, "wgan-gp": {"game": "wasserstein", "gp": 10.0, "lazy": 2}},
     "cgan.CGAN": {
@@ -637,7 +643,18 @@ def test_a_game_that_cannot_be_is_refused(path, options, says):
         Case(path, "8px").build(**options)
 
 
-NONSENSE = {"z_dim": 0, "width": -1, "hidden": (16, 0), "sigma_x": 0.0, "likelihood": "nosuch", "nets": "nosuch", "z_prior": "nosuch"}
+NONSENSE = {
+    "z_dim": 0,
+    "width": -1,
+    "hidden": (16, 0),
+    "sigma_x": 0.0,
+    "likelihood": "nosuch",
+    "nets": "nosuch",
+    "z_prior": "nosuch",
+    "error": "nosuch",
+    "posterior": "nosuch",
+    "inference": "nosuch",
+}
 
 
 @pytest.mark.parametrize("path, option", [(p, o) for p in classes() for o in NONSENSE if o in options_of(p)])

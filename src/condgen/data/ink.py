@@ -47,6 +47,19 @@ def _centre_of_mass(ink: Tensor) -> Tensor:
     return torch.stack([across, down], dim=1) / ink.sum((1, 2, 3)).clamp(min=1e-6)[:, None]
 
 
+def moved(x: Tensor, down: Tensor, across: Tensor, reach: int) -> Tensor:
+    """Pictures (n, c, h, w) moved up and to the left by whole pixels, the border repeated.
+
+    Args:
+        down, across: int64 (n,), from 0 to 2 * reach; `reach` leaves a picture where it is.
+        reach: px, the farthest either way.
+    """
+    n, _, h, w = x.shape
+    padded = F.pad(x, (reach,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    rows, columns = down[:, None] + torch.arange(h, device=x.device), across[:, None] + torch.arange(w, device=x.device)
+    return padded[torch.arange(n, device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
 def blurred(x: Tensor, sigma: float, repeat: bool = False) -> Tensor:
     """Convolved with a Gaussian of `sigma` px, cut at four of them; as it is where sigma is 0.
 

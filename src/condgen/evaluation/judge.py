@@ -24,6 +24,7 @@ from torch import Generator, Tensor, nn
 
 from condgen.conditions import Attributes, Condition, Label, Schema, Values, Vector
 from condgen.data.cache import cache_folder, publish
+from condgen.data.ink import moved
 
 log = logging.getLogger("condgen")
 
@@ -259,11 +260,8 @@ def shifted(x: Tensor, generator: Generator) -> Tensor:
 
 
 def _shifted_whole(x: Tensor, reach: int, generator: Generator) -> Tensor:
-    n, _, h, w = x.shape
-    padded = nn.functional.pad(x, (reach,) * 4, mode="replicate").permute(0, 2, 3, 1)
-    dy, dx = torch.randint(2 * reach + 1, (2, n, 1), generator=generator)
-    rows, columns = dy + torch.arange(h), dx + torch.arange(w)
-    return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    dy, dx = torch.randint(2 * reach + 1, (2, len(x), 1), generator=generator)
+    return moved(x, dy[:, 0], dx[:, 0], reach)
 
 
 def _shifted_between(x: Tensor, reach: float, generator: Generator) -> Tensor:

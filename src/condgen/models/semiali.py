@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.conditions import Label, Schema
+from condgen.data.ink import moved
 from condgen.data.store import Batch
 from condgen.errors import BadInput, require_range, require_whole
 from condgen.model import Optimizer, Run, Shape, Turn
@@ -120,11 +121,8 @@ class SemiALI(ALI):
         """Pictures moved by whole pixels, each by its own draw."""
         if not self.shift or x.dim() != 4:
             return x
-        n, _, h, w = x.shape
-        across, down = ((self.noise.uniform(n, 2) * (2 * self.shift + 1)).long().to(x.device)).unbind(1)
-        padded = F.pad(x, (self.shift,) * 4, mode="replicate").permute(0, 2, 3, 1)
-        rows, columns = down[:, None] + torch.arange(h, device=x.device), across[:, None] + torch.arange(w, device=x.device)
-        return padded[torch.arange(n, device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        across, down = ((self.noise.uniform(len(x), 2) * (2 * self.shift + 1)).long().to(x.device)).unbind(1)
+        return moved(x, down, across, self.shift)
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits (b, K) of the pair (x, mu(x))."""
@@ -135,9 +133,9 @@ def only_label(schema: Schema) -> tuple[str, tuple[str, ...]]:
     """The name and the classes of the one Label. Raises BadInput where there is none, or more than one."""
     found = [(name, c.names) for name, c in schema.items() if isinstance(c, Label)]
     if len(found) != 1:
-        raise BadInput(
-            f"semiali learns exactly one label; the data has {', '.join(n for n, _ in found) or 'none'} (choose by --conditions)"
-        )
+        unread = ", ".join(name for name in schema if name not in dict(found)) or "nothing"
+        labels = ", ".join(name for name, _ in found) or "none"
+        raise BadInput(f"semiali learns exactly one label, the data has {labels}; besides it has {unread}: leave it out (--conditions)")
     return found[0]
 
 
@@ -156,7 +154,7 @@ PRESETS = {
         data="mnist",
         options={"labelled": 100, "z_dim": 64, "width": 16, "r1": 1.0, "r2": 1.0, "lazy": 4, "shift": 2},
         optimizers={"*": Optimizer(lr=5e-4, betas=(0.0, 0.99), schedule="late")},
-        steps=9000,
+        steps=6000,
         half_life_images=20_000,
         metrics=("semi_supervised_error", "reconstruction_ratio", "label_kept", "frechet"),
         source="section 4.3 with 100 labels, the house's nets",
