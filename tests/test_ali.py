@@ -51,9 +51,9 @@ def test_the_svhn_features_are_5376_numbers_not_the_8960_of_the_paper():
 
 def test_biases_are_where_the_released_code_has_them():
     model = ALI((3, 32, 32), {}, z_dim=8, nets="svhn", maps=0.125)
-    has = {n for n, p in model.named_parameters() if n.endswith("bias") and not isinstance(owner(model, n), torch.nn.BatchNorm2d)}
-    convs = {n for n in has if isinstance(owner(model, n), torch.nn.Conv2d | torch.nn.ConvTranspose2d)}
-    assert convs == {"D.picture.0.1.bias"}, "of the convolutions, only the first of D(x)"
+    norms = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
+    has = {n for n, p in model.named_parameters() if n.endswith("bias") and not isinstance(owner(model, n), norms)}
+    assert has == {"D.picture.0.1.bias", "E.last.bias", "G.bias"}
     assert model.G.bias.shape == (3, 32, 32), "the picture's is its own for each pixel"
 
 
@@ -175,6 +175,17 @@ def test_with_a_zero_logit_for_fakes_the_game_is_the_cross_entropy_of_k_plus_1_c
     assert torch.allclose(game.d(q.logsumexp(1), q.logsumexp(1)), any_of_k + fake, atol=1e-6)
 
 
+def test_the_penalty_is_of_the_number_that_the_game_is_played_on():
+    """On K logits that are all equal to f(x, z), their logsumexp has f's own gradient; a single logit silenced changes it."""
+    model = semi(r1=2.0)
+    x, z = pictures().x, torch.zeros(6, 4)
+    joint = torch.cat([x.flatten(1), z], 1).requires_grad_()
+    answers = model.D(joint[:, :-4].unflatten(1, (1, 8, 8)), joint[:, -4:], {})
+    (gradient,) = torch.autograd.grad(answers.logsumexp(1).sum(), joint)
+    found = model.penalties((x, z), (x, z), {})["r1"]
+    assert torch.allclose(found, gradient.square().sum(1), rtol=1e-4) and found.min() > 0
+
+
 def test_only_the_labelled_are_ever_named():
     model, batch = semi(), pictures(12)
     assert model.labelled_y.tolist() == [0, 0, 1, 1, 2, 2]
@@ -205,8 +216,11 @@ def test_a_semi_supervised_model_learns_its_labels():
 def test_what_cannot_be_semi_supervised_is_refused():
     with pytest.raises(BadInput, match="exactly one label"):
         SemiALI((1, 8, 8), {})
-    with pytest.raises(BadInput, match="labelled is 2"):
-        SemiALI((1, 8, 8), DIGIT, labelled=2)
+    for labelled in (2, 8):
+        with pytest.raises(BadInput, match=f"labelled is {labelled}"):
+            SemiALI((1, 8, 8), DIGIT, labelled=labelled)
+    with pytest.raises(BadInput, match="batch norm"):
+        SemiALI((1, 32, 32), DIGIT, labelled=3, nets="svhn")
     with pytest.raises(BadInput, match="'two' has 0"):
         SemiALI((1, 8, 8), DIGIT, labelled=3).start(Batch(torch.zeros(4, 1, 8, 8), {"digit": torch.tensor([0, 1, 0, 1])}))
     with pytest.raises(BadInput, match="no label 'digit'"):

@@ -41,11 +41,11 @@ def test_help_needs_no_tensors():
     heavy = "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     code = f"import sys; from condgen.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n{heavy}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for verb in ("train", "sample", "evaluate", "describe", "data", "list", "doctor", "compare", "figure"):
+    for verb in ("train", "sample", "evaluate", "describe", "data", "list", "doctor", "compare", "figure", "edit"):
         assert verb in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["train", "sample", "evaluate", "describe", "data", "list", "doctor", "compare", "figure"])
+@pytest.mark.parametrize("verb", ["train", "sample", "evaluate", "describe", "data", "list", "doctor", "compare", "figure", "edit"])
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
     try:
         assert main([verb, "--help"]) == 0

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-VERBS = {"train", "sample", "evaluate", "compare", "figure", "describe", "data", "list", "doctor"}
+VERBS = {"train", "sample", "evaluate", "compare", "figure", "edit", "describe", "data", "list", "doctor"}
 
 
 def plain(name: str) -> str:

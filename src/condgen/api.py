@@ -64,7 +64,7 @@ def plan(model: str, source: str | os.PathLike[str], size: int | None = None, sk
         model=models.path(cls),
         data=source,
         size=size,
-        options=likeness.options | _options_for(cls, loaded),
+        options=likeness.options | _options_for(cls, loaded, steps),
         optimizers=likeness.optimizers,
         batch=batch,
         steps=steps,
@@ -85,13 +85,14 @@ def _nearest_preset(model: str, numbers: int) -> Run | None:
     return min(own, key=lambda run: abs(math.log(SAMPLE_NUMBERS[run.data] / numbers)), default=None)
 
 
-def _options_for(cls: type[Model], loaded: "Dataset") -> dict[str, Any]:
-    """Of the options that the constructor has: a narrow net for few samples; a Bernoulli likelihood for black and white pictures alone."""
+def _options_for(cls: type[Model], loaded: "Dataset", steps: int) -> dict[str, Any]:
+    """Of the options that the constructor has: a narrow net for few samples; a Bernoulli likelihood for black and white pictures alone;
+    as many labels as there are; half of the steps for a model that comes first."""
     options: dict[str, Any] = {"width": 16 if len(loaded) < 500 else 32}
     x = loaded.batch(torch.arange(min(200, len(loaded)))).x
     binary = x.dim() == 4 and x.shape[1] == 1 and float((x.abs() > 0.8).float().mean()) > 0.6
     options["likelihood"] = "bernoulli" if binary else "normal"
-    options["labelled"] = _labelled(loaded)
+    options |= {"labelled": _labelled(loaded), "vae_steps": steps // 2}
     return {k: v for k, v in options.items() if k in inspect.signature(cls.__init__).parameters}
 
 

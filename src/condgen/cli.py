@@ -262,8 +262,12 @@ def figure(words: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or presets trained under runs/; for likelihood also result files")
     parser.add_argument("--out", type=Path, required=True, help="a .png")
     parser.add_argument("--set", action="append", dest="asked", metavar="NAME=VALUE", help="jitter, named: what is asked besides")
-    parser.add_argument("--attribute", action="append", dest="attributes", metavar="NAME", help="shift, named, atdot, bias: which; NAME.3 is an axis")
-    parser.add_argument("-n", type=int, help="jitter, shift: samples a row; named: of each half; neighbours: pairs; inference, bias: how many")
+    parser.add_argument(
+        "--attribute", action="append", dest="attributes", metavar="NAME", help="shift, named, atdot, bias: which; NAME.3 is an axis"
+    )
+    parser.add_argument(
+        "-n", type=int, help="jitter, shift: samples a row; named: of each half; neighbours: pairs; inference, bias: how many"
+    )
     parser.add_argument("--rows", type=int, help="evolution, jitter, inference: how many rows")
     parser.add_argument("--columns", type=int, help="evolution: how many steps")
     parser.add_argument("--steps", type=int, help="shift: values from low to high")

@@ -25,6 +25,7 @@ from condgen.model import Model, capabilities
 
 REFERENCES = 100_000
 """Training rows, at most, among which the nearest is looked for."""
+WIDEST = 4096
 FITTED = 20_000
 """Training rows, at most, that a linear probe is fitted to."""
 COMPONENTS = 50
@@ -60,12 +61,15 @@ def read(data: Any, rows: Tensor, reading: Reading, chunk: int = 2000) -> Tensor
 
 
 def readings(m: Measuring, name: str) -> dict[str, tuple[Reading, Reading]]:
-    """Name in a result -> how the model reads, and how it does untrained: E(x), and features as a part, or alone where there is no E."""
+    """Name in a result -> how the model reads, and how it does untrained: E(x), and features as a part, or alone where there is no E.
+
+    Beside E(x), features of more than WIDEST numbers are left out: to search them would take many minutes.
+    """
     has, both = capabilities(m.model), (m.model, m.untrained)
     found: dict[str, Any] = {}
     if "encode" in has:
         found[name] = tuple(codes(model) for model in both)
-    if "features" in has:
+    if "features" in has and not (found and features(m.model)(m.test.batch(torch.arange(1))).shape[1] > WIDEST):
         found[f"{name}/features" if found else name] = tuple(features(model) for model in both)
     return found
 

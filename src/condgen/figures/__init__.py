@@ -28,6 +28,7 @@ FIGURES: dict[str, Figure] = {
     "curves": Figure("costs of the players over the steps, with the lines where D cannot tell", "condgen.figures.curves", ONE),
     "divergences": Figure("what a Gaussian becomes that is fitted by KL, JS or MMD", "condgen.figures.divergences", range(1)),
     "evolution": Figure("the same latents and conditions over the training", "condgen.figures.evolution", ONE),
+    "identity": Figure("test pictures edited to each class or attribute, black where it holds", "condgen.figures.identity", ONE),
     "inference": Figure("data, reconstructions, samples, codes and prior, or rows of pictures", "condgen.figures.inference", range(1, 3)),
     "jitter": Figure("conditions under noise, each row beside its nearest training picture", "condgen.figures.jitter", ONE),
     "likelihood": Figure("bars of a likelihood beside the paper's, real data's and a control's", "condgen.figures.likelihood", range(1, 9)),

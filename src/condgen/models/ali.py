@@ -19,7 +19,7 @@ from condgen.data.store import Batch
 from condgen.errors import BadInput, require_positive, require_range, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.models.gan import game_named
-from condgen.networks.inference import Nets, inference_nets
+from condgen.networks.inference import TABLES, Nets, inference_nets
 from condgen.objectives.games import swapped
 from condgen.objectives.penalties import squared_gradient
 from condgen.objectives.reconstruction import squared_error
@@ -63,7 +63,7 @@ class ALI(Sampler):
         require_range(0, math.inf, r1=r1, r2=r2, cycle=cycle)
         if posterior not in ("gaussian", "noise"):
             raise unknown("posterior", posterior, ["gaussian", "noise"])
-        if nets != "house" and (r1 or r2):
+        if nets in TABLES and not TABLES[nets].maxout and (r1 or r2):
             raise BadInput(f"a gradient penalty is of single pairs, which the batch norm of nets {nets!r} mixes: leave out r1 and r2")
         self.z_dim, self.game, self.lazy, self.cycle = z_dim, game_named(game), lazy, cycle
         self.r1, self.r2, self.posterior_kind = r1, r2, posterior
@@ -99,10 +99,11 @@ class ALI(Sampler):
         z = self.prior(len(x), c)
         code, fake = self.draw(x, c), self.G(z, c).float()
         q, p = self.pairs((x, code), (fake, z), c)
-        terms = {"game": self.game.d(q[:, 0], p[:, 0])}
+        real, fake_logit = self.realness(q), self.realness(p)
+        terms = {"game": self.game.d(real, fake_logit)}
         if (self.r1 or self.r2) and step % self.lazy == 0:
             terms |= self.penalties((x, code), (fake, z), c)
-        ours = {"game": swapped(self.game, q[:, 0], p[:, 0])}
+        ours = {"game": swapped(self.game, real, fake_logit)}
         if self.cycle:
             ours["cycle"] = self.cycle / math.prod(self.shape) * squared_error(self.G(code, c).float(), x)
         yield {"D": terms, "G": ours}
@@ -113,13 +114,17 @@ class ALI(Sampler):
         q, p = self.pair_critic(torch.cat([encoded[0], generated[0]]), torch.cat([encoded[1], generated[1]]), both).chunk(2)
         return q, p
 
+    def realness(self, answers: Tensor) -> Tensor:
+        """The logit (b,) that a pair is the encoder's, from D's answers (b, judged)."""
+        return answers[:, 0]
+
     def penalties(self, encoded: tuple[Tensor, Tensor], generated: tuple[Tensor, Tensor], c: Values) -> dict[str, Tensor]:
         found = {}
         for name, gamma, (x, z) in (("r1", self.r1, encoded), ("r2", self.r2, generated)):
             if gamma:
                 joint = torch.cat([x.detach().flatten(1), z.detach()], 1).requires_grad_()
-                logit = self.pair_critic(joint[:, : -self.z_dim].unflatten(1, self.shape), joint[:, -self.z_dim :], c)[:, 0]
-                found[name] = self.lazy * gamma / 2 * squared_gradient(logit, joint)
+                logit = self.pair_critic(joint[:, : -self.z_dim].unflatten(1, self.shape), joint[:, -self.z_dim :], c)
+                found[name] = self.lazy * gamma / 2 * squared_gradient(self.realness(logit), joint)
         return found
 
     def draw(self, x: Tensor, c: Values) -> Tensor:
@@ -216,6 +221,17 @@ PRESETS = {
         half_life_images=20_000,
         metrics=_INFERENCE,
         source="equation (1), the house's nets",
+    ),
+    "ali-mnist-alice": Run(
+        model="ali.ALI",
+        data="mnist",
+        options={"z_dim": 64, "width": 16, "game": "relativistic", "r1": 1.0, "r2": 1.0, "lazy": 4, "cycle": 10.0},
+        optimizers={"*": _SMALL},
+        conditions=("none",),
+        steps=5000,
+        half_life_images=20_000,
+        metrics=_INFERENCE,
+        source="the same with ALICE's cycle",
     ),
     "ali-mnist-paper": Run(
         model="ali.ALI",

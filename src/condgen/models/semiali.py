@@ -71,6 +71,13 @@ class SemiALI(ALI):
         self.label, self.classes = label, tuple(classes)
         super().__init__(shape, {}, z_dim, width, game, r1, r2, lazy, cycle, nets, maps=maps)
         require_whole("labelled", labelled, len(self.classes))
+        if labelled % len(self.classes):
+            nearest = labelled // len(self.classes) * len(self.classes)
+            raise BadInput(f"labelled is {labelled}; expected as many of each of the {len(self.classes)} classes, such as {nearest}")
+        if nets in ("svhn", "celeba"):
+            raise BadInput(
+                f"the batch norm of nets {nets!r} would tell labelled pictures, which pass alone, from all others: take cifar or house"
+            )
         require_whole("shift", shift, 0)
         require_range(0, math.inf, class_weight=class_weight)
         self.options = {**self.options, "classes": self.classes, "label": label}  # what was read from the schema builds it again
@@ -82,6 +89,10 @@ class SemiALI(ALI):
     @property
     def judged(self) -> int:
         return len(self.classes)
+
+    def realness(self, answers: Tensor) -> Tensor:
+        """Any of the K, against the zero logit of class K + 1."""
+        return answers.logsumexp(1)
 
     @torch.no_grad()
     def start(self, batch: Batch) -> None:
@@ -103,10 +114,10 @@ class SemiALI(ALI):
         z = self.prior(len(x), {})
         code, fake = self.draw(x, {}), self.G(z, {}).float()
         q, p = self.pairs((x, code), (fake, z), {})
-        terms = {"game": self.game.d(q.logsumexp(1), p.logsumexp(1)), "class": self.class_weight * self.misnamed(len(x))}
+        terms = {"game": self.game.d(self.realness(q), self.realness(p)), "class": self.class_weight * self.misnamed(len(x))}
         if (self.r1 or self.r2) and step % self.lazy == 0:
             terms |= self.penalties((x, code), (fake, z), {})
-        ours = {"game": swapped(self.game, q.logsumexp(1), p.logsumexp(1))}
+        ours = {"game": swapped(self.game, self.realness(q), self.realness(p))}
         if self.cycle:
             ours["cycle"] = self.cycle / math.prod(self.shape) * squared_error(self.G(code, {}).float(), x)
         yield {"D": terms, "G": ours}
@@ -154,7 +165,7 @@ PRESETS = {
         data="mnist",
         options={"labelled": 100, "z_dim": 64, "width": 16, "r1": 1.0, "r2": 1.0, "lazy": 4, "shift": 2},
         optimizers={"*": Optimizer(lr=5e-4, betas=(0.0, 0.99), schedule="late")},
-        steps=6000,
+        steps=3000,
         half_life_images=20_000,
         metrics=("semi_supervised_error", "reconstruction_ratio", "label_kept", "frechet"),
         source="section 4.3 with 100 labels, the house's nets",

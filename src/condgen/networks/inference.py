@@ -246,13 +246,16 @@ class TableCritic(nn.Module):
         self.code = self._dense(table, (z_dim, *table.code), first, later)
         self.conditions = Conditions(schema)
         self.joint = self._dense(table, (widths[-1] + table.code[-1] + self.conditions.out, *table.joint), later, later)
-        self.last = nn.Sequential(nn.Dropout(later), nn.Linear(table.joint[-1], judged))
+        self.last = nn.Sequential(nn.Dropout(later), nn.Linear(table.joint[-1], judged, bias=False))
         small_weights(self)
 
     @staticmethod
     def _dense(table: Table, widths: tuple[int, ...], first: float, later: float) -> nn.Module:
         return nn.Sequential(
-            *(critic_layer(table, partial(nn.Linear, a), b, later if i else first, False, 1) for i, (a, b) in enumerate(pairwise(widths)))
+            *(
+                critic_layer(table, partial(nn.Linear, a, bias=False), b, later if i else first, False, 1)
+                for i, (a, b) in enumerate(pairwise(widths))
+            )
         )
 
     def forward(self, x: Tensor, z: Tensor, c: Values) -> Tensor:
