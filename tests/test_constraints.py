@@ -318,7 +318,7 @@ def test_edits_need_what_they_need(principal):
     model, critic, x, label, _ = principal
     with pytest.raises(BadInput, match="'look' is not asked; the critic names digit, look"):
         edit(model, x[:2], {"digit": label[:2]}, critic)
-    with pytest.raises(BadInput, match="train one by `attribute_critic`"):
+    with pytest.raises(BadInput, match="'obeys' is not asked"):
         edit(model, x[:2], {"digit": label[:2]}, realism_critic(model, x, steps=1))
     with pytest.raises(BadInput, match="names labels and attributes, not caption"):
         attribute_critic(model, x, {}, {"caption": Text(4)})

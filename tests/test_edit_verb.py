@@ -1,5 +1,6 @@
 """`condgen edit`: a person's own files go in; pictures, films and latents come out, and what cannot be used is named."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ from PIL import Image
 from condgen import api, data
 from condgen.cli import main
 from condgen.conditions import Attributes, Label, Vector
+from condgen.editing.constraints import attribute_critic
 from condgen.editing.latent import slerp
 from condgen.editing.pictures import read, weights_of
 from condgen.editing.space import Space
-from condgen.edits import EDITS, edit
+from condgen.edits import EDITS, constrain, edit
 from condgen.edits.attribute import even_rows
 from condgen.edits.grid import _columns, bilinear
 from condgen.edits.sheet import there_and_back
@@ -43,6 +45,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = Image.fromarray(pixels).resize((24, 24), Image.Resampling.NEAREST)
         (picture.convert("RGB") if name == "b" else picture).save(home / f"{name}.png")
     return home
+
+
+@pytest.fixture(autouse=True)
+def hasty_critics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What conditions are learnt by takes seconds, and how well it learns is tested elsewhere."""
+    monkeypatch.setattr(constrain, "attribute_critic", functools.partial(attribute_critic, steps=10))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors"},
     {"conditions", "constraints", "objectives"},
-    {"networks", "data", "asking"},
+    {"networks", "data", "asking", "run"},
     {"model"},
     {"models"},
     {"card"},

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from condgen.conditions import Schema, Values, schema_from_json, schema_to_json
+from condgen.conditions import Condition, Schema, Values, schema_from_json, schema_to_json
 from condgen.errors import BadInput
 
 FORMAT = 1
@@ -135,6 +135,11 @@ class Dataset:
         if self.content.samples.ndim != 4:
             raise BadInput(f"{self.name!r} holds points of shape {self.shape}, not pictures")
         return np.array(self.content.samples if rows is None else np.take(self.content.samples, np.asarray(rows, dtype=np.int64), axis=0))
+
+    def with_column(self, name: str, condition: Condition, values: Tensor) -> "Dataset":
+        """The same samples with one condition more (or another of that name), a row a sample; another fingerprint."""
+        schema, columns = {**self.content.schema, name: condition}, {**self.content.columns, name: values}
+        return Dataset(self.name, self.split, dataclasses.replace(self.content, schema=schema, columns=columns, notes=self.notes))
 
     def slice(self, start: int, stop: int, split: str = "") -> "Dataset":
         """Rows start to stop (excluded), sharing memory with this one. Raises BadInput where none is left."""

@@ -22,9 +22,9 @@ from condgen.conditions import Attributes, Label, Schema, Values
 from condgen.constraints import Constraint, checked
 from condgen.editing.space import Space, require
 from condgen.errors import BadInput, require_positive, require_range, require_whole
-from condgen.model import Model
+from condgen.model import Model, capabilities
 from condgen.models.latent_constraints import posterior
-from condgen.networks.latent import Namer, towards, trunk
+from condgen.networks.latent import Namer, towards
 from condgen.objectives.latent import Descent, descend, log_distance
 
 HELD_OUT = 0.1
@@ -126,9 +126,8 @@ class _Task:
         self.critic, self.realism = (None if k is None else k.to(model.device) for k in (critic, realism))
         self.realism_weight, self.distance = realism_weight, distance
         self.z = z.detach().float().to(model.device)
-        self.c = {k: v.to(model.device) for k, v in Space(model)._conditions(c, len(z)).items()}
-        flat = self.z.flatten(1)
-        self.scale = flat.std(0, correction=0).clamp(min=1e-3) if len(z) > 1 else torch.ones_like(flat[0])
+        self.c = {k: v.to(model.device) for k, v in Space(model).conditions(c, len(z)).items()}
+        self.scale = prior_scale(model, self.z, self.c)
         if critic is None and not self._has_gradient():
             raise BadInput(f"{constraint} has no gradient through {type(model).__name__}: train a `latent_critic` on it and give it here")
 
@@ -156,6 +155,16 @@ class _Task:
                 return x.requires_grad and self.constraint.energy(x).requires_grad
             except (RuntimeError, TypeError):  # what leaves torch, such as x.numpy(), refuses tensors that ask for a gradient
                 return False
+
+
+@torch.no_grad()
+def prior_scale(model: Any, z: Tensor, c: Values, draws: int = 256) -> Tensor:
+    """The standard deviation of each number of the prior, (d,), whatever is being moved; 1 where there is no prior."""
+    if "sample" not in capabilities(model):
+        return torch.ones_like(z[0].flatten())
+    model.noise.seed(0)
+    same = {k: v[:1].expand(draws, *v.shape[1:]) for k, v in c.items()}
+    return model.prior(draws, same).flatten(1).std(0, correction=0).clamp(min=1e-3)
 
 
 @contextlib.contextmanager
@@ -264,9 +273,9 @@ def _latents(model: Any, n: int, x: Tensor | None, c: Values | None, seed: int) 
     """Encodings of x, or n draws of the prior under rows of the training data; with the conditions to decode them under."""
     space = Space(model)
     if x is not None:
-        return space.encode(x, c), space._conditions(c, len(x))
+        return space.encode(x, c), space.conditions(c, len(x))
     require(model, "sample")
-    given = model.completed(None, n, seed) if c is None else {k: v[torch.arange(n) % len(v)] for k, v in space._conditions(c, n).items()}
+    given = model.completed(None, n, seed) if c is None else {k: v[torch.arange(n) % len(v)] for k, v in space.conditions(c, n).items()}
     with quiet(model), torch.no_grad():
         model.noise.seed(seed)
         z = model.prior(n, {k: v.to(model.device) for k, v in given.items()}).float().cpu()
@@ -279,7 +288,7 @@ def _encodings(model: Any, x: Tensor, c: Values | None) -> tuple[Tensor, Tensor]
     z = space.encode(x, c)
     if not hasattr(model, "posterior"):
         return z, (JITTER * z.std(0, correction=0)).expand_as(z)
-    given = space._conditions(c, len(x))
+    given = space.conditions(c, len(x))
     with quiet(model), torch.no_grad():
         parts = []
         for i in range(0, len(x), space.chunk):
@@ -297,7 +306,7 @@ def _two_kinds(z: Tensor, kinds: Tensor, steps: int, width: int, seed: int) -> L
     """A critic of latents z (n, ...) that are of the one kind (True) or the other; both count alike, however rare."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        critic = LatentCritic(z, _Alone(z[0].numel(), width))
+        critic = LatentCritic(z, Namer(z[0].numel(), {"obeys": Attributes(("obeys",))}, width))
     share = kinds.double().mean().item()
     weight = torch.where(kinds, 0.5 / share, 0.5 / (1 - share))
     target = kinds.float()
@@ -309,17 +318,6 @@ def _two_kinds(z: Tensor, kinds: Tensor, steps: int, width: int, seed: int) -> L
     with torch.no_grad():
         critic.accuracy = float(((critic.logit(z[~seen]) > 0) == kinds[~seen]).double().mean())
     return critic
-
-
-class _Alone(nn.Module):
-    """The paper's trunk with one output, without conditions."""
-
-    def __init__(self, z_dim: int, width: int):
-        super().__init__()
-        self.trunk = trunk(z_dim, {}, 1, width)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.trunk(z, {})
 
 
 def _fit(critic: LatentCritic, n: int, loss: Callable[[Tensor, int], Tensor], steps: int, seed: int, batch: int = 128) -> Tensor:
@@ -391,5 +389,5 @@ def edit(
         d = None if real is None else lambda latents, rows: real.logit(latents)
         *_, last = descend(z[changed], towards(namer, {k: v[changed] for k, v in asked.items()}, d, critic, weight, least), steps, lr)
         moved[changed], reached[changed] = last.z, last.reached
-        out[changed] = space.decode(last.z, {k: v[changed] for k, v in space._conditions(c, len(x)).items()}).to(x)
+        out[changed] = space.decode(last.z, {k: v[changed] for k, v in space.conditions(c, len(x)).items()}).to(x)
     return Edited(out, changed, reached, moved)

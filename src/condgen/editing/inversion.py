@@ -80,7 +80,7 @@ def invert(
             f"{len(start)} latents to start from and {restarts} restarts for {len(x)} samples; expected one latent each, and one start"
         )
     space = Space(model)
-    given = space._conditions(c, len(x))
+    given = space.conditions(c, len(x))
     return _descend(_Task(space, x, given, restarts, lr, start, prior_weight if "sample" in capabilities(model) else 0.0, seed), steps)
 
 
@@ -219,7 +219,7 @@ class Inverse:
 
     def encode(self, x: Tensor, c: Values | None = None) -> Tensor:
         """The latents (n, ...) that the descent finds for samples (n, *shape)."""
-        given = self._space._conditions(c, len(x))
+        given = self._space.conditions(c, len(x))
         parts = []
         for i in range(0, len(x), self.chunk):
             some = slice(i, i + self.chunk)

@@ -8,7 +8,7 @@ it. `FILE.npz:3` is its row 3 alone. Latents are believed where the file names t
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,3 @@ def write_latents(file: Path, model: Model, x: Tensor, z: Tensor, c: Values) -> 
         draft.replace(file)
     except OSError as error:
         raise BadInput(f"{file} cannot be written: {error}") from None
-
-
-def names_of(given: Sequence[Given]) -> list[str]:
-    return [g.name for g in given]

@@ -53,7 +53,7 @@ class Space:
     @torch.no_grad()
     def _in_chunks(self, method: str, x: Tensor, c: Values | None) -> Tensor:
         model: Any = self.model
-        given = self._conditions(c, len(x))
+        given = self.conditions(c, len(x))
         was, parts = model.training, []
         model.eval()
         try:
@@ -65,7 +65,7 @@ class Space:
             model.train(was)
         return torch.cat(parts)
 
-    def _conditions(self, c: Values | None, n: int) -> Values:
+    def conditions(self, c: Values | None, n: int) -> Values:
         """Those that the model reads, a row a sample; one row serves all. Raises BadInput where one is missing or of another length."""
         given = {}
         for name in self.model.schema:

@@ -74,7 +74,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--invert", action="store_true", default=None, help="find latents by descent though there is an encoder")
     parser.add_argument("--descent", type=int, metavar="STEPS", help="steps of a descent to a latent (default: 300)")
     parser.add_argument("--steps", type=int, help="interpolate, attribute: pictures on the way; constrain: most steps of the search")
-    parser.add_argument("--how", help="interpolate: slerp (default) or lerp")
+    parser.add_argument("--how", help="interpolate: slerp, lerp or uniform; by default what suits the model")
     parser.add_argument("--grid", metavar="ROWSxCOLUMNS", help="analogy, attribute with two names: draw all between the corners")
     parser.add_argument("--name", action="append", dest="names", metavar="NAME", help="attribute: which; NAME, LABEL=VALUE, blur or motion")
     parser.add_argument("--amount", type=float, help="attribute: how much to add; 1 is from the mean without to the mean with it")

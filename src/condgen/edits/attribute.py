@@ -4,7 +4,8 @@ White 2016, arXiv 1609.04468: seven steps from -1 to 2 times the vector.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +27,8 @@ def draw(
     subject: Subject,
     names: Sequence[str] = (),
     amount: float | None = None,
-    low: float = -1.0,
-    high: float = 2.0,
+    low: float | None = None,
+    high: float | None = None,
     steps: int | None = None,
     svm: bool = False,
     balance: Sequence[str] = (),
@@ -41,7 +42,7 @@ def draw(
         subject: samples; with two names, one.
         names: one or two: an attribute of the data, LABEL=VALUE, or a distortion ("blur", "motion").
         amount: how much to add, instead of a strip from low to high. 1 is the way from the mean without it to the mean with it.
-        low, high: ends of the strip, or of the sheet.
+        low, high: ends of the strip, or of the sheet; by default -1 and 2.
         steps: samples from low to high: by default 7, in a film 48.
         svm: the normal of a support vector machine instead of the mean difference.
         balance: attributes, every combination of which with the first is to count the same.
@@ -52,6 +53,8 @@ def draw(
     Raises:
         BadInput: for an unknown name, an attribute that no training sample has, or an empty combination.
     """
+    _check_apart(names, {"--amount": amount, "--steps": steps, "--renorm": renorm or None}, {"--low": low, "--high": high})
+    low, high = -1.0 if low is None else low, 2.0 if high is None else high
     _check(names, low, high, rows)
     vectors = [vector(subject, name, balance, svm, rows) for name in names]
     if len(vectors) == 2:
@@ -64,6 +67,14 @@ def draw(
         require_range(-100, 100, **{"--amount": amount})
         return _by(subject, vectors[0], amount, steps, renorm)
     return _strip(subject, vectors[0], torch.linspace(low, high, steps).tolist(), renorm)
+
+
+def _check_apart(names: Sequence[str], of_one: Mapping[str, Any], of_strip: Mapping[str, Any]) -> None:
+    """Raises BadInput for an option that the kind of edit would pass over."""
+    if len(names) == 2 and (given := [k for k, v in of_one.items() if v is not None]):
+        raise BadInput(f"{given[0]} is for one attribute; two --name make a sheet from --low to --high")
+    if of_one["--amount"] is not None and (given := [k for k, v in of_strip.items() if v is not None]):
+        raise BadInput(f"{given[0]} is for a strip of several amounts; leave it out, or --amount")
 
 
 def _check(names: Sequence[str], low: float, high: float, rows: int) -> None:

@@ -192,7 +192,8 @@ def _by_itself(subject: Subject, c: Values) -> Moved:
     x, changed = model.edit(subject.x.to(model.device), {k: v.to(model.device) for k, v in c.items()})
     x, changed = x.cpu().float(), changed.cpu()
     z = torch.where(_down(changed, subject.z), subject.latents(x, c), subject.z)
-    return Moved(x, z, c, ~changed, torch.ones_like(changed))
+    after = model.shows(x.to(model.device), {k: v.to(model.device) for k, v in c.items()}).cpu()
+    return Moved(x, z, c, ~changed, after | ~changed)
 
 
 def _by_critics(subject: Subject, wanted: Values, known: Schema, steps: int, realism: float, rows: int) -> Moved:

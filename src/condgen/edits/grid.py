@@ -19,7 +19,7 @@ LARGEST = 60
 
 
 def draw(
-    subject: Subject, columns: int | None = None, spacing: int | None = None, neighbours: int | None = None, rows: int = 4000
+    subject: Subject, columns: int | None = None, spacing: int | None = None, neighbours: int | None = None, rows: int | None = None
 ) -> Sheet:
     """A sheet of anchors and what lies between them.
 
@@ -28,7 +28,7 @@ def draw(
         columns: anchors a row; by default about a square.
         spacing: cells from an anchor to the next: by default 4, with `neighbours` 1, where nothing lies between.
         neighbours: so many samples instead: the seed and the training samples whose latents point most nearly the same way.
-        rows: training samples that are searched.
+        rows: training samples that are searched; 4000 by default.
 
     Raises:
         BadInput: for anchors that fill no rows, several seeds, or a sheet that is too large.
@@ -41,6 +41,9 @@ def draw(
     ):
         if value is not None:
             require_whole(option, value, least, 60000)
+    if rows is not None and neighbours is None:
+        raise BadInput("--rows says how many training samples are searched for neighbours: give --neighbours, or leave it out")
+    rows = 4000 if rows is None else rows
     if neighbours is not None:
         return _around(subject, neighbours, columns, spacing or 1, rows)
     if len(subject) < 2:

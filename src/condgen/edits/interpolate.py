@@ -4,19 +4,19 @@ import torch
 from torch import Tensor
 
 from condgen.conditions import Values
-from condgen.editing.latent import path
+from condgen.editing.latent import path, uniform_path
 from condgen.edits.sheet import Sheet
 from condgen.edits.subject import Subject, mixed
 from condgen.errors import require_whole
 
 
-def draw(subject: Subject, steps: int | None = None, how: str = "slerp") -> Sheet:
+def draw(subject: Subject, steps: int | None = None, how: str | None = None) -> Sheet:
     """A row for each pair of neighbours, with the two originals at its ends.
 
     Args:
         subject: two samples or more.
         steps: samples from one to the next, both reconstructions included; by default 9, in a film 48.
-        how: "slerp", or "lerp" for latents without a prior.
+        how: "slerp", "lerp", or "uniform" for a prior U(-1, 1); by default what suits the model's prior.
 
     Raises:
         BadInput: for fewer than 2 steps, or another way.
@@ -24,7 +24,9 @@ def draw(subject: Subject, steps: int | None = None, how: str = "slerp") -> Shee
     steps = subject.steps(steps, 9, 48)
     require_whole("--steps", steps, 2, 1000)
     z, x = subject.z, subject.x
-    ways = path(z[:-1], z[1:], steps, how).transpose(0, 1)  # (pairs, steps, ...)
+    how = how or subject.model.walk
+    walked = uniform_path(z[:-1], z[1:], steps) if how == "uniform" else path(z[:-1], z[1:], steps, how)
+    ways = walked.transpose(0, 1)  # (pairs, steps, ...)
     c = [between(subject, i, steps) for i in range(len(ways))]
     shown = torch.stack([subject.decode(way, one) for way, one in zip(ways, c, strict=True)])
     cells = torch.cat([x[:-1, None], shown, x[1:, None]], 1)

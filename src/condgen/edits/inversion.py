@@ -31,7 +31,7 @@ def draw(subject: Subject, restarts: int = 1) -> Sheet:
     wanted = found if subject.manner.film else [found[0], found[-1]]
     drawn = [subject.decode(at.z, subject.c) for at in wanted]
     first, last = drawn[0], drawn[-1]
-    encoded = "the encoder's" if "encode" in capabilities(subject.model) and not subject.manner.invert else "where it starts"
+    encoded = "the encoder's" if "encode" in capabilities(subject.model) else "where it starts"
     before, after = rmse(first, x), rmse(last, x)
     lines = [f"{n}: error {a:.3f} ({encoded}), {b:.3f} after {steps} steps" for n, a, b in zip(subject.names, before, after, strict=True)]
     return Sheet(
@@ -50,7 +50,9 @@ def draw(subject: Subject, restarts: int = 1) -> Sheet:
 
 
 def _start(subject: Subject, restarts: int) -> Tensor | None:
-    """Latents that came with all of the files; with the encoder's not wanted, draws of the prior; None leaves it to `invert`."""
+    """Latents that came with all of the files; None leaves it to `invert`. Raises BadInput for --invert, which is what the verb does."""
+    if subject.manner.invert:
+        raise BadInput("the verb invert descends in any case, from the encoder's latents where there is an encoder: leave out --invert")
     if restarts == 1 and all(g.z is not None for g in subject.given):
         return subject.z
     return None

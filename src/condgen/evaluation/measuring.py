@@ -77,8 +77,8 @@ class Measuring:
 
         self.model, self.seed = model, seed
         self._other = split if train is None and test is None else None
-        self.train = train if train is not None else split(parse_split(run.split)[0])
-        self.test = test if test is not None else _test_of(run.data, split)
+        self.train = model.reads(train if train is not None else split(parse_split(run.split)[0]))
+        self.test = model.reads(test if test is not None else _test_of(run.data, split))
         if tuple(self.test.shape) != tuple(model.shape):
             raise BadInput(f"the model draws samples of shape {tuple(model.shape)}, the data are {tuple(self.test.shape)}")
         if other := [_difference(name, c, self.test.schema) for name, c in model.schema.items() if self.test.schema.get(name) != c]:

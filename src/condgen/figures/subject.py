@@ -33,7 +33,7 @@ def run_of(model: Model, name: str) -> Run:
 
 def pictures_of(model: Model, run: Run, split: str | None = None) -> Dataset:
     """The split of the run's data, by default the one it trains on. Raises BadInput where it is not what the model knows."""
-    loaded = api.dataset(run, split)
+    loaded = model.reads(api.dataset(run, split))
     if tuple(loaded.shape) != tuple(model.shape):
         raise BadInput(f"the model draws pictures of shape {tuple(model.shape)}, those of {run.data} are {tuple(loaded.shape)}")
     for name, condition in model.schema.items():

@@ -32,6 +32,8 @@ class AE(Model):
         error: "squared" or "absolute", summed over the sample.
     """
 
+    walk = "lerp"
+
     def __init__(self, shape: Shape, schema: object = None, z_dim: int = 32, hidden: tuple[int, ...] = (512, 256), error: str = "squared"):
         super().__init__(shape, {})
         require_positive(z_dim=z_dim, hidden=hidden)

@@ -41,6 +41,8 @@ class BiGAN(Sampler):
         dropout: on the input of D.
     """
 
+    walk = "uniform"
+
     def __init__(
         self,
         shape: Shape,

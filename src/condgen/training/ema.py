@@ -30,7 +30,8 @@ class EMA:
     def update(self, batch: int, images_seen: int) -> None:
         """Move towards the model's weights, after a step of `batch` samples that brought the total to `images_seen`."""
         live = kept(self.model)
-        floating = [k for k, v in live.items() if v.is_floating_point()]
+        still = self.model.unaveraged
+        floating = [k for k, v in live.items() if v.is_floating_point() and k.split(".")[0] not in still]
         weight = 1 - decay(batch, self.half_life_images, images_seen)
         torch._foreach_lerp_([self.tensors[k] for k in floating], [live[k] for k in floating], weight)
         for k in live.keys() - set(floating):
