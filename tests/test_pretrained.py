@@ -397,7 +397,7 @@ json_values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(["model", "shape", "options", "schema"]), json_values, min_size=1))
 def test_whatever_a_config_says_it_loads_or_is_refused(saved, fields):
     original = (saved / "config.json").read_text()
