@@ -17,7 +17,7 @@ from condgen.evaluation.inference import ks_distances, ratio_of
 from condgen.evaluation.metrics import METRICS
 from condgen.evaluation.probes import agreement, logistic, nearest_rows, pixels, principal, read
 from condgen.evaluation.protocols import chosen, evaluate
-from condgen.evaluation.svm import GRID, balanced_draws, l2_svm
+from condgen.evaluation.svm import GRID, balanced_draws, l2_svm, spanned
 from condgen.model import Model, Run, Sampler
 
 
@@ -316,3 +316,20 @@ def test_codes_that_are_not_finite_are_refused():
     model.encode = lambda x, c: torch.full((len(x), 3), torch.nan)
     with pytest.raises(BadInput, match="not finite"):
         evaluate(model, RUN, metrics=["one_nn"], train=TRAIN, test=TEST)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_svm_of_turned_rows_is_that_of_the_rows(classes):
+    """sklearn on the rows themselves is the oracle, for fewer rows than numbers."""
+    from sklearn.svm import LinearSVC
+
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(classes, 60, generator=generator)
+    labels = torch.arange(30) % classes
+    x = (centres[labels] + torch.randn(30, 60, generator=generator)).double()
+    turned, basis = spanned(x)
+    assert turned.shape == (30, 30) and torch.allclose(turned @ basis.T, x)
+    weights = [
+        LinearSVC(C=0.01, tol=1e-8, max_iter=100_000, random_state=0).fit(rows, labels).coef_ for rows in (x.numpy(), turned.numpy())
+    ]
+    assert np.allclose(weights[0], weights[1] @ basis.numpy().T, atol=1e-5)

@@ -10,6 +10,7 @@ R1 and R2 on the pair and relativistic pairing are later practice; on 25 modes t
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -166,39 +167,39 @@ class ALI(Sampler):
         return torch.cat([*(h.flatten(1).float() for h in hidden), self.encode(x, {})], 1)
 
 
-_TOY = {"z_dim": 2, "width": 64, "posterior": "noise"}
-_MODERN = {"game": "relativistic", "r1": 0.02, "r2": 0.02}
-_SLOW = Optimizer(lr=1e-3, betas=(0.5, 0.99), schedule="late")
 _SMALL = Optimizer(lr=5e-4, betas=(0.0, 0.99), schedule="late")
-_ADAM = Optimizer(lr=1e-4, betas=(0.5, 0.999))
-_MODES = ("modes", "high_quality", "same_mode_reconstruction")
-_INFERENCE = ("one_nn", "reconstruction_ratio", "label_kept", "linear_probe", "svm_error", "frechet")
+_PAPER = Optimizer(lr=1e-4, betas=(0.5, 0.999))
+_TOY = Run(
+    model="ali.ALI",
+    data="mixture2d",
+    options={"z_dim": 2, "width": 64, "posterior": "noise"},
+    optimizers={"*": Optimizer(lr=1e-3, betas=(0.5, 0.99), schedule="late")},
+    conditions=("none",),
+    batch=256,
+    steps=30_000,
+    half_life_images=100_000,
+    precision="32",
+    metrics=("modes", "high_quality", "same_mode_reconstruction"),
+    source="section 4.4's toy with lighter nets: the paper's loss",
+)
+_MNIST = Run(
+    model="ali.ALI",
+    data="mnist",
+    options={"z_dim": 64, "width": 16, "game": "relativistic", "r1": 1.0, "r2": 1.0, "lazy": 4},
+    optimizers={"*": _SMALL},
+    conditions=("none",),
+    steps=7000,
+    half_life_images=20_000,
+    metrics=("one_nn", "reconstruction_ratio", "label_kept", "linear_probe", "svm_error", "frechet"),
+    source="equation (1), the house's nets",
+)
 
 PRESETS = {
-    "ali-mixture2d": Run(
-        model="ali.ALI",
-        data="mixture2d",
-        options=_TOY,
-        optimizers={"*": _SLOW},
-        conditions=("none",),
-        batch=256,
-        steps=30_000,
-        half_life_images=100_000,
-        precision="32",
-        metrics=_MODES,
-        source="section 4.4's toy with lighter nets: the paper's loss",
-    ),
-    "ali-mixture2d-modern": Run(
-        model="ali.ALI",
-        data="mixture2d",
-        options={**_TOY, **_MODERN},
-        optimizers={"*": _SLOW},
-        conditions=("none",),
-        batch=256,
+    "ali-mixture2d": _TOY,
+    "ali-mixture2d-modern": replace(
+        _TOY,
+        options=_TOY.options | {"game": "relativistic", "r1": 0.02, "r2": 0.02},
         steps=40_000,
-        half_life_images=100_000,
-        precision="32",
-        metrics=_MODES,
         source="the same with relativistic pairing, R1 and R2 (R3GAN)",
     ),
     "ali-digits": Run(
@@ -211,38 +212,16 @@ PRESETS = {
         half_life_images=10_000,
         source="equation (1) at the size of the embedded set",
     ),
-    "ali-mnist": Run(
-        model="ali.ALI",
-        data="mnist",
-        options={"z_dim": 64, "width": 16, "game": "relativistic", "r1": 1.0, "r2": 1.0, "lazy": 4},
-        optimizers={"*": _SMALL},
-        conditions=("none",),
-        steps=7000,
-        half_life_images=20_000,
-        metrics=_INFERENCE,
-        source="equation (1), the house's nets",
-    ),
-    "ali-mnist-alice": Run(
-        model="ali.ALI",
-        data="mnist",
-        options={"z_dim": 64, "width": 16, "game": "relativistic", "r1": 1.0, "r2": 1.0, "lazy": 4, "cycle": 10.0},
-        optimizers={"*": _SMALL},
-        conditions=("none",),
-        steps=5000,
-        half_life_images=20_000,
-        metrics=_INFERENCE,
-        source="the same with ALICE's cycle",
-    ),
-    "ali-mnist-paper": Run(
-        model="ali.ALI",
-        data="mnist",
+    "ali-mnist": _MNIST,
+    "ali-mnist-alice": replace(_MNIST, options=_MNIST.options | {"cycle": 10.0}, steps=5000, source="the same with ALICE's cycle"),
+    "ali-mnist-paper": replace(
+        _MNIST,
         size=32,
         options={"z_dim": 64, "nets": "svhn", "maps": 0.25},
-        optimizers={"*": _ADAM},
-        conditions=("none",),
+        optimizers={"*": _PAPER},
         batch=100,
         steps=60_000,
-        metrics=_INFERENCE,
+        half_life_images=0.0,
         source="table 3 and the released code, a quarter of its maps; 100 epochs",
     ),
     "ali-lfw64": Run(
@@ -261,7 +240,7 @@ PRESETS = {
         model="ali.ALI",
         data="lfw64",
         options={"z_dim": 256, "nets": "celeba"},
-        optimizers={"*": _ADAM},
+        optimizers={"*": _PAPER},
         conditions=("face",),
         batch=128,
         steps=11_300,

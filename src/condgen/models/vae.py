@@ -9,6 +9,7 @@ Kingma & Welling 2013, arXiv 1312.6114. A Bernoulli likelihood is trained on bin
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +138,17 @@ def floored(kl: Tensor, free_bits: float) -> Tensor:
 
 
 _ADAM = Optimizer(lr=1e-3, betas=(0.9, 0.999), schedule="cosine")
-_NORMAL = {"z_dim": 64, "hidden": (512, 512, 512), "likelihood": "normal"}
+_ENGEL = Run(
+    model="vae.VAE",
+    data="mnist",
+    options={"z_dim": 64, "hidden": (512, 512, 512), "likelihood": "normal", "sigma_x": 0.2},
+    optimizers={"*": _ADAM},
+    batch=128,
+    steps=7000,
+    precision="32",
+    metrics=("reconstruction", "frechet", "elbo"),
+    source="Engel et al. 2017: sigma_x = .1 of pixels in [0, 1], twice that in [-1, 1]",
+)
 
 PRESETS = {
     "vae-digits": Run(
@@ -158,37 +169,14 @@ PRESETS = {
         precision="32",
         source="lecture 002: 784-500-500-(20, 20)-500-500-784",
     ),
-    "vae-mnist-sharp": Run(
-        model="vae.VAE",
-        data="mnist",
-        options=_NORMAL | {"sigma_x": 0.2},
-        optimizers={"*": _ADAM},
-        batch=128,
-        steps=7000,
-        precision="32",
-        metrics=("reconstruction", "frechet", "elbo"),
-        source="Engel et al. 2017: sigma_x = .1 of pixels in [0, 1], twice that in [-1, 1]",
+    "vae-mnist-sharp": _ENGEL,
+    "vae-mnist-blurred": replace(
+        _ENGEL, options=_ENGEL.options | {"sigma_x": 0.6}, source="the same with sigma_x = .3 of pixels in [0, 1]"
     ),
-    "vae-mnist-blurred": Run(
-        model="vae.VAE",
-        data="mnist",
-        options=_NORMAL | {"sigma_x": 0.6},
-        optimizers={"*": _ADAM},
-        batch=128,
-        steps=7000,
-        precision="32",
-        metrics=("reconstruction", "frechet", "elbo"),
-        source="the same with sigma_x = .3 of pixels in [0, 1]",
-    ),
-    "vae-mnist-collapsed": Run(
-        model="vae.VAE",
-        data="mnist",
-        options=_NORMAL | {"sigma_x": 2.0},
-        optimizers={"*": _ADAM},
-        batch=128,
+    "vae-mnist-collapsed": replace(
+        _ENGEL,
+        options=_ENGEL.options | {"sigma_x": 2.0},
         steps=3000,
-        precision="32",
-        metrics=("reconstruction", "frechet", "elbo"),
         source="the same with sigma_x = 1 of pixels in [0, 1], where the posterior collapses",
     ),
     "vae-lfw64": Run(
