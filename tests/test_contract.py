@@ -46,6 +46,7 @@ DATA: dict[str, tuple[tuple[int, ...], Schema]] = {
     "points-text": ((2,), {"caption": Text(12)}),
 }
 SMALL = {"z_dim": 4, "width": 8, "hidden": (16, 12), "prior_hidden": 6, "code_dim": 4, "ae_hidden": (16,), "channels": 4, "dense": 8}
+SMALL |= {"widest": 16, "depth": 2}
 SMALL_OF = {
     "gauthier.Gauthier": {"hidden": 16, "filters": (4, 4, 6)},
     "bigan.BiGAN": {"hidden": 16},
@@ -88,11 +89,31 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "posthoc.PostHoc": {"adversarial": {"inference": "adversarial", "r1": 0.1, "r2": 0.1}, "noise": {"posterior": "noise"}},
     "semiali.SemiALI": {"shifted": {"shift": 1, "cycle": 1.0}},
     "latent_constraints.LatentConstraints": {"distance": {"lambda_dist": 0.1, "attribute_steps": 2}},
+    "stylegan.StyleGAN": {
+        "stylegan2": {"style": "demodulated", "path_length": 2.0, "path_lazy": 1, "cut_each": True},
+        "progan": {
+            "style": "plain",
+            "depth": 0,
+            "constant": False,
+            "pixel_noise": False,
+            "mixing": 0.0,
+            "blur": False,
+            "game": "wasserstein",
+            "gp": 10.0,
+            "r1": 0.0,
+            "drift": 1e-3,
+        },
+        "augmented": {"ada": 0.6, "mirror": True, "r2": 0.1},
+    },
+    "alae.ALAE": {"released": {"linear_critic": True, "reciprocity_moves_f": True, "lazy": 2, "r1": 1.0}},
+    "alae.StyleALAE": {"released": {"linear_critic": True, "reciprocity_moves_f": True, "mixing": 0.0, "pixel_noise": False}},
     "pigan.PiGAN": {
         "paper": {"nets": "paper", "g_loss": "non_saturating", "joint_batch": False},
         "uniform": {"z_prior": "uniform", "r1": 1.0},
     },
 }
+PICTURES = {"stylegan.StyleGAN", "alae.StyleALAE"}
+"""Models of pictures alone, which say so."""
 REFUSED = {("acgan.ACGAN", "8px-everything"), ("acgan.ACGAN", "points-text"), ("semiali.SemiALI", "points-text")}
 REFUSED |= {("latent_constraints.LatentConstraints", "8px-everything"), ("latent_constraints.LatentConstraints", "points-text")}
 """Models with data whose conditions they cannot serve, and say so."""
@@ -168,7 +189,8 @@ def options_of(path: str) -> set[str]:
 
 def cases() -> Iterator[Case]:
     for path in classes():
-        yield from (Case(path, data) for data in DATA if (path, data) not in REFUSED)
+        drawable = [data for data in DATA if len(DATA[data][0]) == 3 or path not in PICTURES]
+        yield from (Case(path, data) for data in drawable if (path, data) not in REFUSED)
         yield from (Case(path, "8px", options, variant) for variant, options in VARIANTS.get(path, {}).items())
 
 
@@ -185,9 +207,9 @@ NEEDED = {"bigan.BiGAN": {"norm": False}}
 """What a penalty on the gradient needs besides."""
 NAMING = {"acgan.ACGAN"}
 """Models whose critic does not read the conditions, but names them: what is asked is in its loss."""
-UNTOLD = {"latent_constraints.LatentConstraints"}
+UNTOLD = {"latent_constraints.LatentConstraints", "alae.ALAE", "alae.StyleALAE"}
 """Models whose encoder is that of a base without conditions."""
-UNASKED = {"gauthier.Gauthier", "ali.ALI"}
+UNASKED = {"gauthier.Gauthier", "ali.ALI", "stylegan.StyleGAN", "alae.ALAE", "alae.StyleALAE"}
 """Models that read conditions and can do without any."""
 
 
@@ -246,6 +268,12 @@ def latents(model: Model, batch: Batch) -> torch.Tensor:
 def test_conditions_that_a_model_cannot_serve_are_refused_by_name(path, data):
     with pytest.raises(BadInput, match=r"caption.*leave it out"):
         Case(path, data).build()
+
+
+@pytest.mark.parametrize("path", sorted(PICTURES))
+def test_a_model_of_pictures_refuses_points(path):
+    with pytest.raises(BadInput, match=r"needs pictures \(c, h, w\)"):
+        Case(path, "points").build()
 
 
 def test_every_file_holds_a_model_with_presets():
@@ -351,7 +379,8 @@ def test_a_batch_is_its_singles(case):
     with torch.no_grad():
         z = latents(model, batch)
         whole = model.decode(z, batch.c)
-        assert torch.allclose(whole, torch.cat([model.decode(z[i : i + 1], c) for i, (_, c) in enumerate(rows)]), atol=1e-5)
+        # Instance norms of untrained nets enlarge rounding by as much as they enlarge a faint channel.
+        assert torch.allclose(whole, torch.cat([model.decode(z[i : i + 1], c) for i, (_, c) in enumerate(rows)]), atol=3e-5)
         if hasattr(model, "encode"):
             assert torch.allclose(model.encode(batch.x, batch.c), torch.cat([model.encode(x, c) for x, c in rows]), atol=1e-5)
 
@@ -410,9 +439,11 @@ def test_each_condition_changes_the_latent(case):
 
 
 def judged(model: Model, critic: Any, x: torch.Tensor, c: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What a critic says of samples, or of their pairs with zero latents."""
-    pairs = len(inspect.signature(critic.forward).parameters) == 3
-    return critic(x, torch.zeros(len(x), model.z_dim), c) if pairs else critic(x, c)
+    """What a critic says of samples, of their pairs with zero latents, or of their codes."""
+    reads = inspect.signature(critic.forward).parameters
+    if "w" in reads:
+        return critic(model.encode(x, c), c)
+    return critic(x, torch.zeros(len(x), model.z_dim), c) if "z" in reads else critic(x, c)
 
 
 @every([c for c in CONDITIONAL if c in ADVERSARIAL and c.path not in NAMING])
@@ -561,9 +592,9 @@ def test_training_lowers_the_loss(case):
 
 @every([c for c in ADVERSARIAL if not c.options.get("uniform")])  # weights of +-.005 stall for epochs, as the paper says
 def test_training_moves_the_critic(case):
-    """D learns: against a G that stands still its own loss falls."""
-    model, batch = case.build(), case.dataset(16).batch(range(16))
-    optimizers = {player: torch.optim.Adam(own(model, player), lr=0.0 if player == "G" else 5e-3) for player in model.players()}
+    """D learns: against a G that stands still its own loss falls. (An encoder in front of it then learns for it alone.)"""
+    model, batch = case.build(**({"reciprocity": 0.0} if "reciprocity" in options_of(case.path) else {})), case.dataset(16).batch(range(16))
+    optimizers = {player: torch.optim.Adam(own(model, player), lr=0.0 if player in ("G", "F") else 5e-3) for player in model.players()}
     model.start(batch)
     losses = [sum(v for k, v in play(model, batch, step, optimizers).items() if k.startswith("D/")) for step in range(1, 13)]
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 1e-3
@@ -576,6 +607,8 @@ def test_training_moves_the_critic(case):
 @pytest.mark.parametrize("data", ["8px", "points"])
 @pytest.mark.parametrize("path", PLAYING)
 def test_every_game_can_be_played(path, data, game):
+    if data == "points" and path in PICTURES:
+        pytest.skip(f"{path} draws pictures alone")
     case = Case(path, data)
     model = case.build(game=game)
     for step in range(2):
@@ -591,7 +624,9 @@ def test_penalties_are_added_to_the_critics_loss_alone(path, penalty):
     losses = play(model, case.batch(8), 0, sgd(model, 1e-3))
     without = case.build(**off)
     plain = set(play(without, case.batch(8), 0, sgd(without, 1e-3)))
-    assert set(losses) == plain | {f"D/{penalty}"} and losses[f"D/{penalty}"] > 0
+    added = set(losses) - plain
+    assert plain < set(losses) and {name.partition("/")[2] for name in added} == {penalty} and losses[f"D/{penalty}"] > 0
+    assert not {name for name in added if name.startswith(("G/", "F/"))}
     double = case.build(**{**off, penalty: 4.0})
     assert play(double, case.batch(8), 0, sgd(double, 1e-3))[f"D/{penalty}"] == pytest.approx(2 * losses[f"D/{penalty}"], rel=1e-4)
     assert {"D/game", "G/game"} <= plain
@@ -606,7 +641,7 @@ def test_lazy_penalties_come_seldom_and_strong(path):
     assert seldom[0]["D/r1"] == pytest.approx(4 * play(eager, case.batch(8), 0, sgd(eager, 0.0))["D/r1"], rel=1e-5)
 
 
-@pytest.mark.parametrize("path", sorted({p for p, penalty in PENALISED if penalty == "gp"}))
+@pytest.mark.parametrize("path", sorted({p for p, penalty in PENALISED if penalty == "gp"} - PICTURES))
 def test_each_penalty_is_of_its_own_samples(path):
     """On D(x) = |x|^2, whose gradient is 2 x: R1 is 2 gamma |x|^2 on real samples, R2 on fake ones, gp (2 |x| - 1)^2 between them."""
     case = Case(path, "points")

@@ -17,6 +17,7 @@ LAYERS = [
     {"conditions", "constraints", "objectives"},
     {"networks", "data", "asking", "run"},
     {"model"},
+    {"styled"},
     {"models"},
     {"card"},
     {"training", "editing", "evaluation"},

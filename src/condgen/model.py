@@ -8,7 +8,7 @@ encode, decode, weigh a likelihood, see features) is a *capability*: a protocol 
 import inspect
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -254,6 +254,21 @@ class Edits(Protocol):
         """Whether the model sees conditions c in samples x, bool (b,)."""
 
 
+@runtime_checkable
+class Styles(Protocol):
+    """A model that maps z to an intermediate latent w, and draws w layer by layer: see `styled.Styled`."""
+
+    psi: float
+
+    def z_prior(self, n: int) -> Tensor: ...
+    def mapping(self, z: Tensor, c: Values) -> Tensor: ...
+    def synthesis(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor: ...
+    def draw_noise(self, n: int) -> list[Tensor]: ...
+    def truncate(self, w: Tensor, c: Values, psi: float) -> Tensor: ...
+    @property
+    def layer_sides(self) -> tuple[int, ...]: ...
+
+
 CAPABILITIES: dict[str, type] = {
     "sample": Samples,
     "encode": Encodes,
@@ -262,6 +277,7 @@ CAPABILITIES: dict[str, type] = {
     "features": Features,
     "classify": Classifies,
     "edit": Edits,
+    "synthesis": Styles,
 }
 
 

@@ -6,6 +6,9 @@
 - `face`: 40 named attributes (smiling, male, ...), the probabilities that a classifier gave to each, in [0, 1];
 - `look`: 30 numbers, the singular vectors of the 73 attributes of Kumar et al. 2009, as Gauthier used them: not normalised.
 
+`lfw64-landmarks` are the pictures of `lfw64` with a third: `landmarks`, 68 key points as a net placed them (not people). They belong to the
+deep-funneled pictures; LFWcrop's are aligned otherwise, so `lfwcrop32` has none. At `size=32` each pixel is the mean of four.
+
 Split as in Gauthier's lists (by picture: people overlap), or, for the sets named `-identity`, by person.
 """
 
@@ -16,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from condgen.conditions import Attributes, Schema, Vector
+from condgen.conditions import Attributes, Keypoints, Schema, Vector
 from condgen.data.cache import data_folder
 from condgen.data.store import Content
 from condgen.errors import BadInput
@@ -25,6 +29,9 @@ from condgen.errors import BadInput
 SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.0455
 """Share of the people in each of validation and test, where people do not overlap: about as many pictures as in Gauthier's."""
+REGIONS = {"jaw": 17, "right_brow": 5, "left_brow": 5, "nose": 9, "right_eye": 6, "left_eye": 6, "mouth": 20}
+"""Points of each part of the face, in the order of the 68-point convention (300-W); right and left are the person's own."""
+LANDMARKS = Keypoints(tuple(f"{part}_{i}" for part, count in REGIONS.items() for i in range(count)))
 
 
 def small(into: Path) -> dict[str, Content]:
@@ -45,21 +52,56 @@ def large_by_person(into: Path) -> dict[str, Content]:
     return _contents(_funneled64, by_person=True)
 
 
-def _contents(pictures: Callable[[], np.ndarray], by_person: bool) -> dict[str, Content]:
+def large_with_landmarks(into: Path, size: int | None = None) -> dict[str, Content]:
+    """The rows of `lfw64` with the condition `landmarks`, at 64 px or averaged to `size`. Raises BadInput for sizes but 32, 16, 8."""
+    side = 64 if size is None else size
+    if side < 8 or 64 % side:
+        raise BadInput(f"lfw64-landmarks is 64 px and is averaged to 32, 16 or 8; size is {size}")
+    found = _contents(lambda: _averaged(_funneled64(), 64 // side), by_person=False, landmarks=True)
+    return {name: _with_points_in_place(name, content) for name, content in found.items()}
+
+
+def _contents(pictures: Callable[[], np.ndarray], by_person: bool, landmarks: bool = False) -> dict[str, Content]:
     with np.load(_file("lfw64/meta.npz"), allow_pickle=False) as meta:
         known = meta["has_facer"] & meta["has_kumar"]
         split = _by_person(meta["names"]) if by_person else meta["gauthier_split"]
         face = torch.from_numpy(meta["facer_attr_u8"].astype(np.float32) / 255)
         look = torch.from_numpy(meta["kumar_pca30"].astype(np.float32))
         schema: Schema = {"face": Attributes(tuple(str(k).lower() for k in meta["facer_keys"])), "look": Vector(look.shape[1])}
+        columns = {"face": face, "look": look}
+        if landmarks:
+            schema["landmarks"], columns["landmarks"] = LANDMARKS, _seen(torch.from_numpy(meta["landmarks68"].astype(np.float32)))
     x, found = pictures(), {}
     for k, name in enumerate(SPLITS):
         rows = np.flatnonzero(known & (split == k))
         left_out = int(((split == k) & ~known).sum())
         notes = [f"{left_out} pictures of {name} have no attributes and are left out"]
         at = torch.from_numpy(rows)
-        found[name] = Content(x[rows], {"face": face[at], "look": look[at]}, schema, notes)
+        found[name] = Content(x[rows], {column: values[at] for column, values in columns.items()}, schema, notes)
     return found
+
+
+def _seen(xy: Tensor) -> Tensor:
+    """Points (n, k, 2) as values of `Keypoints`, all visible: the net places each, even one that hair or the border hides."""
+    return torch.cat([xy, torch.ones_like(xy[..., :1])], 2)
+
+
+def _with_points_in_place(split: str, content: Content) -> Content:
+    """Without the rows whose points were not found: not finite, or further outside the picture than `Keypoints` allow."""
+    points = content.columns["landmarks"]
+    assert isinstance(points, Tensor)
+    found = torch.isfinite(points).all(2).all(1) & (points[..., :2] - 0.5).abs().le(1).all(2).all(1)
+    if bool(found.all()):
+        return content
+    notes = [*content.notes, f"{int((~found).sum())} pictures of {split} have no key points and are left out"]
+    return Content(content.samples[found.numpy()], {k: v[found] for k, v in content.columns.items()}, content.schema, notes)
+
+
+def _averaged(pictures: np.ndarray, by: int) -> np.ndarray:
+    """uint8 (n, h, w, 3) to (n, h / by, w / by, 3): each pixel the rounded mean of by x by."""
+    n, h, w, c = pictures.shape
+    blocks = pictures.reshape(n, h // by, by, w // by, by, c)
+    return pictures if by == 1 else np.stack([some.astype(np.float32).mean((1, 3)).round().astype(np.uint8) for some in blocks])
 
 
 def _by_person(names: np.ndarray) -> np.ndarray:

@@ -44,6 +44,7 @@ SOURCES: dict[str, Source] = {
     "digits": Source("1,797 real handwritten digits, 8x8 px, embedded", digits.contents),
     "lfw64": Source("12,887 faces, 64x64 px, 40 named attributes; from $CONDGEN_DATA/lfw64", lfw.large),
     "lfw64-identity": Source("the same, no person in two splits", lfw.large_by_person),
+    "lfw64-landmarks": Source("the faces of lfw64 with 68 key points, 64x64 px or smaller", lfw.large_with_landmarks, sized=True),
     "lfwcrop32": Source("12,887 faces, 32x32 px, with 40 named attributes; from $CONDGEN_DATA", lfw.small),
     "lfwcrop32-identity": Source("the same, no person in two splits", lfw.small_by_person),
     "mixture1d": Source("two Gaussians on the line, 22,000 points, embedded", mixture1d.contents),

@@ -7,7 +7,7 @@ Goodfellow et al. 2014, arXiv 1406.2661. One step of D, one of G, as Algorithm 1
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -81,7 +81,7 @@ def adversarial_turns(model: Any, batch: Batch, step: int) -> Iterator[Turn]:
     real_logit, fake_logit = model.D(real_in, c)[:, 0], model.D(fake_in, c)[:, 0]
     terms["game"] = model.game.d(real_logit, fake_logit)
     if due:
-        terms |= penalties(model, real_in, fake_in, real_logit, fake_logit, c)
+        terms |= penalties(model, real_in, fake_in, real_logit, fake_logit, lambda line: model.D(line, c)[:, 0])
     yield {"D": terms}
 
     # (1), min over G: pass for real
@@ -89,8 +89,10 @@ def adversarial_turns(model: Any, batch: Batch, step: int) -> Iterator[Turn]:
     yield {"G": {"game": model.game.g(model.D(fake, c)[:, 0], real)}}
 
 
-def penalties(model: Any, x: Tensor, fake: Tensor, real_logit: Tensor, fake_logit: Tensor, c: Values) -> dict[str, Tensor]:
-    """D's gradient penalties on this batch, each `lazy` times as strong as its weight."""
+def penalties(
+    model: Any, x: Tensor, fake: Tensor, real_logit: Tensor, fake_logit: Tensor, judge: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """D's gradient penalties on this batch, each `lazy` times as strong as its weight; `judge` gives D's logits (b,) on other samples."""
     terms, weight = {}, model.penalties
     if weight["r1"]:
         terms["r1"] = weight["lazy"] * weight["r1"] / 2 * squared_gradient(real_logit, x)
@@ -98,7 +100,7 @@ def penalties(model: Any, x: Tensor, fake: Tensor, real_logit: Tensor, fake_logi
         terms["r2"] = weight["lazy"] * weight["r2"] / 2 * squared_gradient(fake_logit, fake)
     if weight["gp"]:
         line = between(x, fake, model.noise.uniform(len(x)).to(x.device))
-        terms["gp"] = weight["lazy"] * weight["gp"] * unit_gradient(model.D(line, c)[:, 0], line)
+        terms["gp"] = weight["lazy"] * weight["gp"] * unit_gradient(judge(line), line)
     return terms
 
 
@@ -137,6 +139,19 @@ PRESETS = {
         half_life_images=20000,
         source="Algorithm 1, convolutional nets",
         reported={"parzen": (225, 2)},
+    ),
+    "gan-lfw32": Run(
+        model="gan.GAN",
+        data="lfw64-landmarks",
+        size=32,
+        options={"z_dim": 128, "width": 32, "r1": 0.5, "lazy": 8},
+        optimizers={"*": Optimizer(lr=5e-4, betas=(0.0, 0.99), schedule="late")},
+        conditions=("none",),
+        batch=16,
+        steps=15_000,
+        half_life_images=10_000,
+        metrics=("frechet",),
+        source="Algorithm 1, convolutional nets: beside stylegan-lfw32, at its budget of pictures",
     ),
     "gan-mixture2d": Run(
         model="gan.GAN",

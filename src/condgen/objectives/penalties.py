@@ -1,5 +1,7 @@
 """Penalties on a critic's gradient with respect to its input."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +26,19 @@ def between(real: Float[Tensor, "b ..."], fake: Float[Tensor, "b ..."], u: Float
     return (u * real.detach() + (1 - u) * fake.detach()).requires_grad_()
 
 
+def path_lengths(x: Float[Tensor, "b ch h w"], w: Float[Tensor, "b layers d"], y: Float[Tensor, "b ch h w"]) -> Float[Tensor, " b"]:
+    """|J^T y| for pictures x that were drawn of w: how far a picture moves when w does, in a random direction y of N(0, 1) a pixel.
+
+    The square is averaged over layers, and y scaled so that its length does not depend on the resolution. Karras et al. 2019, arXiv
+    1912.04958, equation (4) and appendix B.
+    """
+    toward = (x * y).sum() / math.sqrt(x.shape[2] * x.shape[3])
+    (gradient,) = torch.autograd.grad(toward, w, create_graph=True)
+    return (gradient.float().square().sum(2).mean(1) + 1e-12).sqrt()
+
+
 def _input_gradient(output: Tensor, x: Tensor) -> Tensor:
-    # Samples do not mix on the way (no batch statistics in the critic), so the gradient of the sum is each sample's own.
+    # Where samples do not mix on the way (no batch statistics in the critic), the gradient of the sum is each sample's own. A channel of
+    # minibatch deviation mixes a group's: the penalty is then of the group's logits, as it is in the published code.
     (gradient,) = torch.autograd.grad(output.sum(), x, create_graph=True)
     return gradient.float().flatten(1)

@@ -242,7 +242,7 @@ def precision(run: Run, model: Model) -> str:
         raise BadInput(f"precision {run.precision!r}: valid are auto, 32, bf16")
     if run.precision != "auto":
         return run.precision
-    has_convolutions = any(isinstance(m, torch.nn.Conv2d) for m in model.modules())
+    has_convolutions = any(p.dim() == 4 for p in model.parameters())  # by their kernels, whatever class holds them
     return "bf16" if has_convolutions and fast_bf16() else "32"
 
 

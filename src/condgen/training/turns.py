@@ -78,11 +78,17 @@ def gradients(parts: list[Part], state: State, fabric: Fabric) -> dict[str, Tens
 
 
 def descend(turn: Turn, state: State, fabric: Fabric, share: float) -> dict[str, Tensor]:
-    """Adds each player's gradient of its own loss, in its own parameters; returns the terms' means, times `share`."""
+    """Adds each player's gradient of its own loss, in its own parameters; returns the terms' means, times `share`.
+
+    Players that are given one and the same terms move together: one pass backwards serves all of them.
+    """
     means = {f"{player}/{term}": share * values.mean() for player, terms in turn.items() for term, values in terms.items()}
-    for i, player in enumerate(turn, 1):
-        loss = torch.stack([v for name, v in means.items() if name.startswith(f"{player}/")]).sum()
-        fabric.backward(loss, inputs=state.own[player], retain_graph=i < len(turn))
+    together: dict[int, list[str]] = {}
+    for player, terms in turn.items():
+        together.setdefault(id(terms), []).append(player)
+    for i, players in enumerate(together.values(), 1):
+        loss = torch.stack([v for name, v in means.items() if name.startswith(f"{players[0]}/")]).sum()
+        fabric.backward(loss, inputs=[p for player in players for p in state.own[player]], retain_graph=i < len(together))
     return {name: v.detach() for name, v in means.items()}
 
 
