@@ -7,6 +7,7 @@ them. `VARIANTS` adds what a model can be besides its defaults.
 import inspect
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -21,7 +22,7 @@ from condgen.api import build, chosen
 from condgen.conditions import Attributes, Box, Keypoints, Label, Picture, Schema, Text, Vector, say
 from condgen.data.store import Batch, Content, Dataset, to_bytes
 from condgen.errors import BadInput
-from condgen.model import Model, Optimizer, Run, capabilities
+from condgen.model import Model, Noise, Optimizer, Run, capabilities
 from condgen.models import config_of, presets
 from condgen.objectives.games import GAMES
 from condgen.pretrained import WEIGHTS
@@ -306,6 +307,26 @@ def test_every_parameter_has_one_player(case):
 @every(CASES)
 def test_it_can_do_something_that_tools_find(case):
     assert capabilities(case.build())
+
+
+@every([c for c in CASES if c.data == "8px"])
+@torch.no_grad()
+def test_a_copy_is_the_same_and_shares_nothing(case):
+    model = case.build()
+    copy = deepcopy(model)
+    assert config_of(copy) == config_of(model) and all(torch.equal(v, copy.state_dict()[k]) for k, v in model.state_dict().items())
+    for p in copy.parameters():
+        p.add_(1)
+    assert not any(torch.equal(p, q) for p, q in zip(model.parameters(), copy.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12345])
+def test_noise_is_not_made_of_the_numbers_that_weights_are_made_of(seed):
+    """`torch.manual_seed(0)` and weights of N(0, 1), then a sample of seed 0: its latents would be rows of the weights."""
+    torch.manual_seed(seed)
+    weights, noise = torch.randn(64, 16), Noise()
+    noise.seed(seed)
+    assert torch.isclose(noise.normal(64, 16), weights).double().mean() < 0.01
 
 
 # --- saving -------------------------------------------------------------------------------------------------------------------

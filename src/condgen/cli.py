@@ -187,18 +187,24 @@ def sample(words: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="what is asked; may be given several times")
     parser.add_argument("-n", type=int, default=64, help="how many (default: 64)")
     parser.add_argument("--seed", type=int, default=None, help="the same seed gives the same samples")
+    parser.add_argument("--psi", type=float, help="of a model with styles: truncation, 1 for none, 0.7 for safer samples, 0 for the mean")
     kinds = ".npz (x and one array per condition; one named x is condition_x) or .png (a grid)"
     parser.add_argument("--out", type=Path, default=None, help=f"{kinds}; default: RUN/samples/samples.png, .npz for points")
     given = parser.parse_all(words)
     from condgen import api, drawing
 
     model = api.load(given.run)
+    if given.psi is not None:
+        from condgen.editing.views import truncate_by
+
+        truncate_by(model, given.psi)
     out = given.out or api.home(given.run) / "samples" / ("samples.png" if len(model.shape) == 3 else "samples.npz")
     drawing.check_place(model, given.n, out)
     drawn = drawing.draw(model, drawing.read_words(given.set, model.schema), given.n, given.seed)
     drawing.write(drawn, out)
     text = f"{len(drawn.x)} samples of {given.run} written to {out}"
-    answer(given.json, {"out": str(out), "n": len(drawn.x), "asked": given.set, "seed": given.seed}, text)
+    told = {"out": str(out), "n": len(drawn.x), "asked": given.set, "seed": given.seed}
+    answer(given.json, told | ({} if given.psi is None else {"psi": given.psi}), text)
     return 0
 
 
@@ -261,18 +267,21 @@ def figure(words: Sequence[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="one of the figures below")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or presets trained under runs/; for likelihood also result files")
     parser.add_argument("--out", type=Path, required=True, help="a .png")
-    parser.add_argument("--set", action="append", dest="asked", metavar="NAME=VALUE", help="jitter, named: what is asked besides")
+    parser.add_argument(
+        "--set", action="append", dest="asked", metavar="NAME=VALUE", help="jitter, named, styles and the like: what is asked"
+    )
     parser.add_argument(
         "--attribute", action="append", dest="attributes", metavar="NAME", help="shift, named, atdot, bias: which; NAME.3 is an axis"
     )
     parser.add_argument(
-        "-n", type=int, help="jitter, shift: samples a row; named: of each half; neighbours: pairs; inference, bias: how many"
+        "-n", type=int, help="jitter, shift: samples a row; named: of each half; neighbours: pairs; noise: draws; inference, bias: how many"
     )
-    parser.add_argument("--rows", type=int, help="evolution, jitter, inference: how many rows")
-    parser.add_argument("--columns", type=int, help="evolution: how many steps")
+    parser.add_argument("--rows", type=int, help="evolution, jitter, inference, noise, truncation: how many rows; styles: in a block")
+    parser.add_argument("--columns", type=int, help="evolution: how many steps; styles: how many")
     parser.add_argument("--steps", type=int, help="shift: values from low to high")
     parser.add_argument("--sd", type=float, help="jitter: of the noise, in standard deviations of each entry")
     parser.add_argument("--amount", type=float, help="bias: how much of the vector is added")
+    parser.add_argument("--psi", type=float, help="noise, styles: truncation of w (default: 1, none)")
     parser.add_argument("--metric", help="likelihood: which, such as parzen or elbo")
     parser.add_argument("--seed", type=int, help="of what is drawn by chance")
     given = vars(parser.parse_all(words))
@@ -353,7 +362,7 @@ VERBS = {
     "sample": ("draw from a trained model", sample),
     "evaluate": ("measure a trained model, beside the paper's values, real data and a control", evaluate),
     "figure": ("draw a figure of a paper: the training's evolution, shifted attributes, cost curves and more", figure),
-    "edit": ("edit your own pictures: interpolate, analogy, attribute, constrain, invert, grid", edit),
+    "edit": ("edit your own pictures: interpolate, analogy, attribute, constrain, invert, grid, mix", edit),
     "compare": ("two results side by side, as far as they were measured alike", compare),
     "describe": ("print what a run, a preset or a model is and what can be asked of it", describe),
     "data": ("data check PATH: load as training does, and report every problem with a remedy", data),

@@ -26,6 +26,10 @@ Turn = dict[str, dict[str, Tensor]]
 """player -> term -> one value per sample. The loop descends the mean of each player's sum of terms."""
 
 
+APART = 0x5EED0000
+"""Between a person's seed and that of noise."""
+
+
 class Noise:
     """Standard noise for the joint batch, of which this process keeps its own rows.
 
@@ -37,7 +41,12 @@ class Noise:
         self.rank, self.world = 0, 1
 
     def seed(self, seed: int | None) -> None:
-        self.generator.manual_seed(secrets.randbits(48) if seed is None else seed)
+        """The same numbers again for the same seed; None for new ones.
+
+        They are none of those that `torch.manual_seed(seed)` starts with: of these, weights were made, and a latent that is a row
+        of the first weights meets its own neuron even after training.
+        """
+        self.generator.manual_seed(secrets.randbits(48) if seed is None else seed ^ APART)
 
     def normal(self, n: int, *shape: int) -> Tensor:
         """N(0, 1), float32 (n, *shape)."""
@@ -76,7 +85,8 @@ class Model(nn.Module, ABC):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Model":
         self = super().__new__(cls)
-        given = inspect.signature(cls.__init__).bind(self, *args, **kwargs).arguments
+        # Nothing is given to a copy, which brings its own options.
+        given = inspect.signature(cls.__init__).bind(self, *args, **kwargs).arguments if args or kwargs else {}
         object.__setattr__(self, "options", {k: v for k, v in list(given.items())[1:] if k not in ("shape", "schema")})
         return self
 

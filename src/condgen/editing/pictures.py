@@ -21,10 +21,11 @@ from condgen.conditions import Values, parse
 from condgen.data.arrays import read_npz, survey_arrays
 from condgen.data.images import Unreadable, decode, with_channels
 from condgen.data.store import to_bytes, to_float
+from condgen.editing.views import SPACES, has_styles
 from condgen.errors import BadInput
 from condgen.model import Model
 
-OURS = ("x", "z", "weights", "split")
+OURS = ("x", "z", "weights", "space", "split")
 """Arrays that are no conditions. A condition of such a name is written as condition_NAME."""
 
 
@@ -37,12 +38,14 @@ class Given:
         x: (*shape), pictures in [-1, 1]; None where the file holds latents alone.
         z: its latent (...), where the file holds one that is this model's.
         c: the conditions that the file states, one row (1, ...) each.
+        space: of z, one of `views.SPACES`, where the file says it.
     """
 
     name: str
     x: Tensor | None
     z: Tensor | None
     c: Values
+    space: str | None = None
 
 
 def read(model: Model, files: Iterable[str | Path]) -> list[Given]:
@@ -114,11 +117,11 @@ def _read_arrays(model: Model, path: Path, row: int | None) -> list[Given]:
     x, z = _samples(model, path) if "x" in arrays else None, _latents(model, path, arrays)
     if x is None and z is None:
         raise BadInput(f"{path} holds latents of other weights than this model's, and no pictures `x` to encode instead")
-    c = _conditions(model, path, arrays)
+    c, space = _conditions(model, path, arrays), _space(model, path, arrays)
     rows = range(n) if row is None else [row]
     names = [path.name if n == 1 else f"{path.name}:{i}" for i in rows]
     return [
-        Given(name, None if x is None else x[i], None if z is None else z[i], {k: v[i : i + 1] for k, v in c.items()})
+        Given(name, None if x is None else x[i], None if z is None else z[i], {k: v[i : i + 1] for k, v in c.items()}, space)
         for name, i in zip(names, rows, strict=True)
     ]
 
@@ -150,6 +153,14 @@ def _latents(model: Model, path: Path, arrays: Mapping[str, np.ndarray]) -> Tens
     if not bool(z.isfinite().all()):
         raise BadInput(f"{path}: z holds a value that is not a finite number")
     return z
+
+
+def _space(model: Model, path: Path, arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Whose latents z are, where the file says so: all of its rows are of one space."""
+    named = {str(s) for s in arrays.get("space", ())} if has_styles(model) else set()
+    if len(named) > 1 or not named <= set(SPACES):
+        raise BadInput(f"{path}: its latents are of {', '.join(sorted(named)[:4])}; expected one of {', '.join(SPACES)}")
+    return named.pop() if named else None
 
 
 def _conditions(model: Model, path: Path, arrays: Mapping[str, np.ndarray]) -> Values:
@@ -185,13 +196,16 @@ def weights_of(model: Model) -> str:
     return total.hexdigest()[:16]
 
 
-def write_latents(file: Path, model: Model, x: Tensor, z: Tensor, c: Values) -> None:
+def write_latents(file: Path, model: Model, x: Tensor, z: Tensor, c: Values, space: str | None = None) -> None:
     """x (uint8 pictures, or float points), z and the conditions as an .npz that `read` reads, written whole or not at all.
+
+    `space` is of `views.SPACES`, for a model that has several.
 
     Raises:
         BadInput: for a place that cannot be written.
     """
     arrays: dict[str, Any] = {"x": to_bytes(x) if x.dim() == 4 else x.numpy().astype(np.float32), "z": z.numpy()}
+    arrays |= {"space": np.array([space] * len(z))} if space else {}
     arrays |= {"weights": np.array([weights_of(model)] * len(z))} | {member(k): v.cpu().numpy() for k, v in c.items()}
     draft = file.with_name(f".{file.name}.part")
     try:

@@ -16,12 +16,14 @@ from condgen.errors import BadInput, require_whole, unknown
 
 
 class Edit(NamedTuple):
-    """How it is called, what it does in a line, the module that does it, and how many files it may be given."""
+    """How it is called, what it does in a line, the module that does it, how many files it may be given, and in which latents it works
+    where none are named."""
 
     usage: str
     about: str
     module: str
     files: range
+    space: str | None = None
 
 
 MOST = 100
@@ -33,6 +35,7 @@ EDITS: dict[str, Edit] = {
     "constrain": Edit("FILE ... --want WHAT", "changed until what you ask for holds", "condgen.edits.constrain", range(1, MOST + 1)),
     "invert": Edit("FILE ...", "the latent that draws it, found by descent", "condgen.edits.inversion", range(1, MOST + 1)),
     "grid": Edit("FILE ...", "a sheet between many pictures, or around one", "condgen.edits.grid", range(1, MOST + 1)),
+    "mix": Edit("SOURCE STYLE ...", "layers of one picture put into another", "condgen.edits.mix", range(1, MOST + 1), "w+"),
 }
 FLAGS = {"names": "--name", "wants": "--want"}
 """Options whose word on the command line is not --NAME."""
@@ -48,7 +51,8 @@ A model without an encoder is searched for the latent by descent, which takes a 
 
   condgen edit runs/vae-mnist interpolate my-3.png my-8.png --out walk.png
   condgen edit runs/vae-lfw64 attribute me.jpg --name smiling --balance male --out smile.mp4
-  condgen edit runs/vae-mnist constrain my-7.png --want "ink>=0.2" --out bold.png"""
+  condgen edit runs/vae-mnist constrain my-7.png --want "ink>=0.2" --out bold.png
+  condgen edit runs/stylealae-lfw32 mix me.jpg you.jpg --layers coarse --out mix.png"""
 
 
 class Done(NamedTuple):
@@ -72,6 +76,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--bare", action="store_true", default=None, help="the edited pictures alone: no titles, no originals")
     parser.add_argument("--fps", type=int, help="pictures a second of a film (default: 12)")
     parser.add_argument("--invert", action="store_true", default=None, help="find latents by descent though there is an encoder")
+    parser.add_argument("--space", metavar="z|w|w+", help="which latents are edited, of a model with styles (default: its own; mix: w+)")
     parser.add_argument("--descent", type=int, metavar="STEPS", help="steps of a descent to a latent (default: 300)")
     parser.add_argument("--steps", type=int, help="interpolate, attribute: pictures on the way; constrain: most steps of the search")
     parser.add_argument("--how", help="interpolate: slerp, lerp or uniform; by default what suits the model")
@@ -92,6 +97,10 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--spacing", type=int, help="grid: cells from one of your pictures to the next (default: 4)")
     parser.add_argument("--columns", type=int, help="grid: of your pictures (default: about a square)")
     parser.add_argument("--neighbours", type=int, metavar="N", help="grid: your picture and the nearest training pictures, N in all")
+    parser.add_argument(
+        "--layers", action="append", help="mix: that the styles give: coarse, middle, fine, or such as 0-3,5 (default: each)"
+    )
+    parser.add_argument("--sources", type=int, metavar="N", help="mix: the first N files give all other layers (default: 1)")
 
 
 def edit(
@@ -106,6 +115,7 @@ def edit(
     fps: int = 12,
     invert: bool = False,
     descent: int = 300,
+    space: str | None = None,
     **options: Any,
 ) -> Done:
     """Make one of `EDITS` of a person's files.
@@ -122,6 +132,7 @@ def edit(
         fps: pictures a second of a film.
         invert: find latents by descent though the model has an encoder.
         descent: steps of that descent.
+        space: the latents that are edited, "z", "w" or "w+", of a model with styles; by default its own, and for mix "w+".
         options: the keyword arguments of the verb's `draw`.
 
     Returns:
@@ -142,7 +153,7 @@ def edit(
     from condgen.edits.subject import Manner, subject_of
 
     place = check_place(Path(out), None if latents is None else Path(latents), files)
-    manner = Manner(seed, invert, descent, film=place.out.suffix == ".mp4")
+    manner = Manner(seed, invert, descent, film=place.out.suffix == ".mp4", space=space or EDITS[verb].space)
     subject = subject_of(run, files, asked, manner)
     check_kind(subject, place.out)
     sheet = draw(subject, **options)

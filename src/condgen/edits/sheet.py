@@ -12,6 +12,7 @@ from torch import Tensor
 
 from condgen.conditions import Values
 from condgen.editing.pictures import write_latents
+from condgen.editing.views import has_styles
 from condgen.edits import KINDS
 from condgen.edits.subject import Subject
 from condgen.errors import BadInput
@@ -94,7 +95,8 @@ def check_kind(subject: Subject, out: Path) -> None:
 
 def write(sheet: Sheet, subject: Subject, place: Place, bare: bool, fps: int) -> None:
     """The latents, and the picture or film. Raises BadInput for a place that cannot be written."""
-    write_latents(place.latents, subject.model, sheet.x, sheet.z, sheet.c)
+    space = subject.latent_space if has_styles(subject.trained) else None
+    write_latents(place.latents, subject.trained, sheet.x, sheet.z, sheet.c, space)
     if place.out.suffix == ".mp4":
         write_film(sheet.frames, place.out, fps)
     elif place.out.suffix == ".png":

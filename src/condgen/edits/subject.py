@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from condgen.drawing import read_words
 from condgen.editing.inversion import Inverse, nearest_conditions
 from condgen.editing.pictures import Given, read
 from condgen.editing.space import Space, require
+from condgen.editing.views import has_styles, own_space, told_in, view
 from condgen.errors import BadInput
 from condgen.figures.subject import pictures_of
 from condgen.model import Model, Run, capabilities
@@ -28,12 +29,14 @@ CANDIDATES = {True: 64, False: 512}
 
 @dataclass(frozen=True)
 class Manner:
-    """How an edit is made, whichever it is: seed, descent though there is an encoder, its steps, and whether a film is wanted."""
+    """How an edit is made, whichever it is: seed, descent though there is an encoder, its steps, whether a film is wanted, and in which
+    of `views.SPACES`; None for the model's own."""
 
     seed: int = 0
     invert: bool = False
     descent: int = 300
     film: bool = False
+    space: str | None = None
 
 
 class Subject:
@@ -41,7 +44,7 @@ class Subject:
 
     Args:
         name: of the run.
-        model: trained.
+        model: trained; `self.model` is seen through the latents that are edited, `self.trained` as it is.
         given: what the files hold.
         asked: conditions by name, in words.
         manner: how the edit is made.
@@ -49,10 +52,25 @@ class Subject:
 
     def __init__(self, name: str, model: Model, given: Sequence[Given], asked: Mapping[str, Any], manner: Manner):
         require(model, "decode")
-        self.name, self.model, self.given, self.manner = Path(name).name, model, list(given), manner
-        self.encodes = "encode" in capabilities(model) and not manner.invert
-        self.space: Any = Space(model) if self.encodes else Inverse(model, steps=manner.descent, seed=manner.seed)
-        self.c = _conditions(model, self.given, asked, manner.seed)
+        self.name, self.trained, self.model, self.manner = Path(name).name, model, view(model, manner.space), manner
+        self.encodes = "encode" in capabilities(self.model) and not manner.invert
+        self.space: Any = Space(self.model) if self.encodes else Inverse(self.model, steps=manner.descent, seed=manner.seed)
+        self.c = _conditions(self.model, given, asked, manner.seed)
+        self.given = [self._here(g, self.conditions(i)) for i, g in enumerate(given)]
+
+    @property
+    def latent_space(self) -> str:
+        """Of `views.SPACES`: what the latents of this edit are."""
+        return self.manner.space or own_space(self.trained)
+
+    def _here(self, given: Given, c: Values) -> Given:
+        """With its latent told in the space of this edit."""
+        if given.z is None or given.space in (None, self.latent_space) or not has_styles(self.trained):
+            return given
+        try:
+            return replace(given, z=told_in(self.trained, given.z[None], c, str(given.space), self.latent_space)[0])
+        except BadInput as error:
+            raise BadInput(f"{given.name}: {error}") from None
 
     def __len__(self) -> int:
         return len(self.given)
@@ -97,7 +115,7 @@ class Subject:
     def latents(self, x: Tensor, c: Values) -> Tensor:
         """Of samples (n, *shape): (n, ...). Says so where they are searched for."""
         if not self.encodes:
-            why = "as you ask" if "encode" in capabilities(self.model) else f"{type(self.model).__name__} has no encoder"
+            why = "as you ask" if "encode" in capabilities(self.model) else f"{type(self.trained).__name__} has no encoder"
             log.info("%s: the latents of %d samples are found by descent, %d steps", why, len(x), self.manner.descent)
         return self.space.encode(x, c)
 

@@ -20,14 +20,19 @@ from condgen.evaluation.effect import attribute_effect
 from condgen.evaluation.frechet import frechet_of_features, kernel
 from condgen.evaluation.gcn import parzen_gcn
 from condgen.evaluation.inference import label_kept, latent_marginal, reconstruction_ratio, semi_supervised_error
+from condgen.evaluation.layers import noise_effect, style_factors
 from condgen.evaluation.likelihood import binarised, elbo, nll_iwae, parzen
 from condgen.evaluation.measuring import Family, K, Measured, Measuring
 from condgen.evaluation.memorisation import memorisation_ratio
+from condgen.evaluation.mixing import mixing_damage
 from condgen.evaluation.modes import high_quality, modes, same_mode_reconstruction
+from condgen.evaluation.path_length import path_length_w, path_length_z
 from condgen.evaluation.probes import linear_probe, one_nn
+from condgen.evaluation.reciprocity import class_entropy, latent_cycle, reconstruction_frechet
 from condgen.evaluation.recognition import one_shot_metric, retrieval_map
 from condgen.evaluation.reconstruction import latent_of, pca_error, reconstruction_errors
 from condgen.evaluation.resolution import discriminability
+from condgen.evaluation.separability import separability_w, separability_z
 from condgen.evaluation.ssim import likeness, likeness_of_real
 from condgen.evaluation.svm import svm_error
 from condgen.model import Model, capabilities
@@ -42,7 +47,7 @@ class Metric:
 
     Args:
         measure: of the context of one evaluation; a family answers with name -> Measured, its own name first.
-        needs: the capability that the model must have; of several between bars, one.
+        needs: the capability that the model must have; of several between bars, one, of several between ampersands, all.
         about: one line, for people.
         higher: whether more is better.
         near: the best value, where neither more nor less is better.
@@ -70,8 +75,9 @@ class Metric:
 
     def refusal(self, model: Model) -> str | None:
         """Why this cannot be measured of a model, or None where it can."""
-        if not set(self.needs.split("|")) & set(capabilities(model)):
-            return f"the model has no `{self.needs.replace('|', '` and no `')}`"
+        has = set(capabilities(model))
+        if not any(set(together.split("&")) <= has for together in self.needs.split("|")):
+            return f"the model has no `{self.needs.replace('|', '` and no `').replace('&', '` or no `')}`"
         if self.label and not Measuring.labels_of(model.schema):
             return "the model reads no label"
         if self.numbers and not any(isinstance(c, Attributes | Vector) for c in model.schema.values()):
@@ -262,8 +268,60 @@ METRICS: dict[str, Metric] = {
     "latent_marginal": Metric(
         latent_marginal, "encode", "distance of E(x) from the prior, by dimension; only where asked", higher=False, asked_only=True
     ),
+    "path_length_z": Metric(
+        path_length_z,
+        "synthesis",
+        "change of pictures along ways between two z, in the judge's eyes; only where asked",
+        higher=False,
+        pictures=True,
+        asked_only=True,
+    ),
+    "path_length_w": Metric(
+        path_length_w, "synthesis", "the same between two w; only where asked", higher=False, pictures=True, asked_only=True
+    ),
+    "separability_z": Metric(
+        separability_z, "synthesis", "how badly planes part z by what the judge sees; only where asked", higher=False, asked_only=True
+    ),
+    "separability_w": Metric(separability_w, "synthesis", "the same of w; only where asked", higher=False, asked_only=True),
+    "mixing_damage": Metric(
+        mixing_damage, "synthesis", "Fréchet distance that two latents in one picture add; only where asked", higher=False, asked_only=True
+    ),
+    "latent_cycle": Metric(
+        latent_cycle,
+        "encode&synthesis",
+        "squared error of E(G(w)), over the variance of w; only where asked",
+        higher=False,
+        asked_only=True,
+        opposite=("latent_cycle/variance",),
+    ),
+    "reconstruction_frechet": Metric(
+        reconstruction_frechet,
+        "encode",
+        "Fréchet distance of reconstructions to real ones; only where asked",
+        higher=False,
+        asked_only=True,
+    ),
+    "class_entropy": Metric(
+        class_entropy, "sample", "entropy of the classes that the judge sees in samples, nats; only where asked", asked_only=True
+    ),
     "edit_success": Metric(edit_success, "edit", "share of edited test pictures in which the judge sees what was asked for"),
     "z_mse": Metric(z_mse, "edit", "how far latents are moved to obey, in squared deviations of the encoder", higher=False),
+    "style_factors": Metric(
+        style_factors,
+        "synthesis",
+        "how much of the pose follows the source of the coarse layers, R^2; parts for shape, colour and other layers; only where asked",
+        pictures=True,
+        asked_only=True,
+        opposite=tuple(f"style_factors/{part}" for part in ("coarse:colour", "fine:pose", "fine:shape")),
+    ),
+    "noise_effect": Metric(
+        noise_effect,
+        "synthesis",
+        "share of what noise changes that is fine detail; its parts: how far it moves pose and colours; only where asked",
+        pictures=True,
+        asked_only=True,
+        opposite=("noise_effect/factors", "noise_effect/variance"),
+    ),
 }
 
 

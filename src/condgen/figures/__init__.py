@@ -34,7 +34,10 @@ FIGURES: dict[str, Figure] = {
     "likelihood": Figure("bars of a likelihood beside the paper's, real data's and a control's", "condgen.figures.likelihood", range(1, 9)),
     "named": Figure("each attribute asked low and high, or a row a class, the same latents", "condgen.figures.named", ONE),
     "neighbours": Figure("samples beside their nearest training pictures", "condgen.figures.neighbours", ONE),
+    "noise": Figure("one picture with noise in no layer, all, fine and coarse ones, and where it varies", "condgen.figures.noise", ONE),
     "shift": Figure("one attribute from low to high, all else fixed", "condgen.figures.shift", ONE),
+    "styles": Figure("samples with coarse, middle and fine layers of others", "condgen.figures.styles", ONE),
+    "truncation": Figure("samples drawn to the mean of w, and to its other side", "condgen.figures.truncation", ONE),
 }
 FLAGS = {"asked": "--set", "attributes": "--attribute", "n": "-n"}
 """Options whose word on the command line is not --NAME."""

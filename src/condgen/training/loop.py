@@ -173,7 +173,7 @@ def seed_noise(run: Run, state: State, fabric: Fabric) -> None:
     """Randomness is a function of (seed, step), and of the rank for what is drawn outside `model.noise`."""
     # The rank counts from 1: SeedSequence pads with zeros, and (seed, step, 0) would be the very numbers of `model.noise`.
     torch.manual_seed(_mix(run.seed, state.step, 1 + fabric.global_rank))
-    state.model.noise.seed(_mix(run.seed, state.step))
+    state.model.noise.generator.manual_seed(_mix(run.seed, state.step))
 
 
 def _mix(*numbers: int) -> int:
