@@ -146,8 +146,9 @@ def modulation(bench: Bench, side: int, dtype: torch.dtype, repeats: int) -> dic
     sides, channels = stages((3, side, side), **bench.channels)
     found = {}
     for (h, w), n in zip(sides, channels, strict=True):
-        conv = EqualConv(n, n).to(device())
-        x = torch.randn(bench.batch_size, n, h, w, device=device(), dtype=dtype, requires_grad=True)
+        conv = EqualConv(n, n).to(device(), memory_format=torch.channels_last)
+        x = torch.randn(bench.batch_size, n, h, w, device=device(), dtype=dtype).contiguous(memory_format=torch.channels_last)
+        x.requires_grad_()
         scale = torch.rand(bench.batch_size, n, device=device(), requires_grad=True)
         taken = {f.__name__: seconds(partial(both_ways, f, conv, x, scale), repeats) for f in (modulated, grouped)}
         found[str(h)] = {f"{k}, ms": round(1e3 * v, 3) for k, v in taken.items()}

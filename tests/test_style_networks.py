@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from condgen.conditions import Label
 from condgen.networks.equalised import ROOT2, Bias, Blur, EqualConv, EqualLinear, doubled, minibatch_stddev, pixel_norm
-from condgen.networks.reading import StyleCritic, StyleEncoder, statistics
+from condgen.networks.reading import ReadingBlock, StyleCritic, StyleEncoder, statistics
 from condgen.networks.style import Mapping, StyleLayer, Synthesis, adain, demodulation, grouped, modulated, stages
 from condgen.objectives.penalties import path_lengths
 from styled import styled
@@ -330,6 +330,18 @@ def test_the_encoder_reads_the_statistics_of_its_input():
         bias.bias.data.zero_()
     blind = net(x)
     assert torch.allclose(net(2 * x), blind, atol=1e-3), "with no style read, what is left is normalised"
+
+
+@pytest.mark.parametrize("silent, heard", [("style1", False), ("style2", True)])
+def test_a_block_reads_before_it_normalises(silent, heard):
+    """A louder first convolution is heard by the first style; it is normalised away before the second convolution."""
+    block, x = ReadingBlock(4, 6, 5), torch.randn(2, 4, 8, 8)
+    getattr(block, silent).weight.data.zero_()
+    before = block(x)
+    block.first.weight.data *= 2
+    after = block(x)
+    assert torch.allclose(before[0], after[0], atol=1e-4)
+    assert (not torch.allclose(before[1], after[1], atol=1e-4)) == heard
 
 
 def test_w_is_the_sum_over_blocks():

@@ -6,6 +6,7 @@ Karras, Laine & Aila 2019, arXiv 1812.04948, sections 2 and 3, appendix B. While
 trained one draws with noise that is always the same, so that a latent is a picture. `draw_noise` gives others.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -105,24 +106,25 @@ class Styled(Sampler):
         """Move the mean of w by this batch's."""
         self.w_mean.lerp_(w.detach().float().mean(0), 1 - REMEMBERED)
 
-    def mixed(self, w: Tensor, other: Tensor, u: Tensor) -> Tensor:
+    def mixed(self, w: Tensor, other: Tensor, u: Tensor, used: int | None = None) -> Tensor:
         """w (b, w_dim) up to a layer, `other` from there on: (b, layers, w_dim).
 
-        u in [0, 1), (b,) or one for all, says which of 1 to layers - 1.
+        u in [0, 1), (b,) or one for all, says which of 1 to used - 1: while a model grows not all of its layers are `used`.
         """
         layers = len(self.layer_sides)
-        cut = 1 + (u * (layers - 1)).floor()
+        cut = 1 + (u * ((used or layers) - 1)).floor()
         first = torch.arange(layers, device=w.device) < cut.to(w.device)[:, None]
         return torch.where(first[:, :, None], self.by_layer(w), self.by_layer(other))
 
-    def drawn_styles(self, n: int, c: Values) -> Tensor:
-        """w of new latents for each layer, (n, layers, w_dim): in a share `mixing` of the batches of two. For training."""
+    def drawn_styles(self, n: int, c: Values, stage: float | None = None) -> Tensor:
+        """w of new latents for each layer, (n, layers, w_dim): in a share `mixing` of the batches of two, crossed within the layers of
+        this stage. For training."""
         w = self.mapping(self.z_prior(n), c)
         self.remember(w)
         if float(self.noise.uniform(1)) >= self.mixing:
             return self.by_layer(w)
         u = self.noise.uniform(n if self.cut_each else 1)
-        return self.mixed(w, self.mapping(self.z_prior(n), c), u)
+        return self.mixed(w, self.mapping(self.z_prior(n), c), u, None if stage is None else 2 * math.ceil(stage) + 2)
 
     def drawn(self, w: Tensor, stage: float | None = None) -> Tensor:
         """As `synthesis` of w (b, layers, w_dim), with fresh noise, at the size of this stage. For training."""
