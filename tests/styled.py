@@ -20,7 +20,7 @@ def styled(cls: type[Styled] = StyleGAN, schema: Schema | None = None, side: int
     with torch.no_grad():
         for weight in model.G.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
-        model.w_mean.copy_(model.mapping(torch.randn(500, 6), {k: v[:1].expand(500) for k, v in model.rows.items()}).mean(0))
+        model.w_mean.copy_(model.mapping(torch.randn(500, 6), {k: v[:1].expand(500, *v.shape[1:]) for k, v in model.rows.items()}).mean(0))
     return model.eval().requires_grad_(False)
 
 

@@ -1,5 +1,7 @@
 """ALAE and StyleALAE: who moves in each turn, what reciprocity asks, and one pass backwards for players of one loss."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -111,15 +113,21 @@ def test_reciprocity_is_never_of_mixed_styles():
     assert mixed == [True, True, False]
 
 
-def test_reciprocity_0_is_least_where_the_encoder_reads_w():
-    """With E the inverse of G, both of one layer, it is rounding alone."""
-    model = small(hidden=(), z_dim=64, depth=1)
+@pytest.mark.parametrize("stretch", [1.0, 1.1])
+def test_reciprocity_is_zero_where_the_encoder_reads_w_and_else_the_error_in_w(stretch):
+    """E is the inverse of G, both of one layer, but for a factor: then E(G(w)) - w is that factor less one, times w."""
+    model, drawn = small(hidden=(), z_dim=64, depth=1), []
+    model.G.register_forward_pre_hook(lambda _, given: drawn.append(given[0]))
     with torch.no_grad():
         g = torch.linalg.qr(torch.randn(64, 64))[0]
         model.G.last.weight.copy_(g / model.G.last.scale)
-        model.E.layers[0].weight.copy_(g.T / model.E.layers[0].scale)
-    w = model.mapping(torch.randn(6, 64), {}).abs()  # a rectifier behind E leaves what is above zero
-    assert torch.allclose(model.encode(model.synthesis(w), {}), w, atol=1e-4)
+        model.E.layers[0].weight.copy_(stretch * g.T / model.E.layers[0].scale)
+        model.F.layers[0].bias.fill_(100.0)  # w is above zero, which the rectifier behind E leaves as it is
+    *_, reciprocate = game_of(model)
+    w = drawn[-1][:, 0]
+    assert w.min() > 1 and w.std() > 0.1
+    found = reciprocate["E"]["reciprocity"]
+    assert torch.allclose(found, (stretch - 1) ** 2 * w.square().mean(1), rtol=1e-3, atol=1e-8) and (found > 1e-3).all() == (stretch > 1)
 
 
 # --- nets ---------------------------------------------------------------------------------------------------------------------
@@ -188,6 +196,7 @@ def test_options_out_of_range_are_refused(cls, options, message):
 def test_the_released_preset_differs_by_its_two_switches():
     paper, released = PRESETS["alae-mnist"], PRESETS["alae-mnist-released"]
     assert dict(released.options) == dict(paper.options) | {"linear_critic": True, "reciprocity_moves_f": True}
+    assert replace(released, name=paper.name, options=paper.options, source=paper.source) == paper
 
 
 # --- one pass backwards for players of one loss -------------------------------------------------------------------------------

@@ -401,7 +401,8 @@ def test_a_batch_is_its_singles(case):
         z = latents(model, batch)
         whole = model.decode(z, batch.c)
         # Instance norms of untrained nets enlarge rounding by as much as they enlarge a faint channel.
-        assert torch.allclose(whole, torch.cat([model.decode(z[i : i + 1], c) for i, (_, c) in enumerate(rows)]), atol=3e-5)
+        within = 3e-5 if "synthesis" in capabilities(model) else 1e-5
+        assert torch.allclose(whole, torch.cat([model.decode(z[i : i + 1], c) for i, (_, c) in enumerate(rows)]), atol=within)
         if hasattr(model, "encode"):
             assert torch.allclose(model.encode(batch.x, batch.c), torch.cat([model.encode(x, c) for x, c in rows]), atol=1e-5)
 
@@ -704,6 +705,9 @@ NONSENSE = {
     "width": -1,
     "hidden": (16, 0),
     "sigma_x": 0.0,
+    "r1": -1.0,
+    "r2": -1.0,
+    "gp": -10.0,
     "likelihood": "nosuch",
     "nets": "nosuch",
     "z_prior": "nosuch",

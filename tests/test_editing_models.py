@@ -12,7 +12,7 @@ from condgen.editing.constraints import attribute_critic
 from condgen.editing.inversion import Inverse, invert, last
 from condgen.editing.pictures import Given
 from condgen.editing.space import Space
-from condgen.edits import EDITS, analogy, attribute, constrain, grid, interpolate, inversion
+from condgen.edits import EDITS, analogy, attribute, constrain, grid, interpolate, inversion, mix
 from condgen.edits.subject import Manner, Subject
 from condgen.errors import BadInput
 from condgen.model import Model, capabilities
@@ -132,6 +132,20 @@ def test_rules_and_conditions_that_are_wanted(case, monkeypatch):
         return
     sheet = constrain.draw(one, wants=[wanted], steps=3, realism=0.0, rows=20)
     assert sheet.x.shape == one.x.shape and sheet.x.isfinite().all() and sheet.told.keys() == {"held_before", "holds"}
+
+
+@every
+def test_layers_of_two_samples_are_mixed(case):
+    if "synthesis" not in capabilities(model_of(case.path, case.data)):
+        with pytest.raises(BadInput, match=r"w\+ needs styles: .* has no `synthesis`"):
+            subject(case, 2, Manner(descent=2, space="w+"))
+        return
+    one = subject(case, 2, Manner(descent=2, space="w+"))
+    if len(one.trained.layer_sides) == 1:
+        with pytest.raises(BadInput, match="a single layer"):
+            mix.draw(one)
+        return
+    check(mix.draw(one, layers=["fine"]), one, 1)
 
 
 # --- what is missing is named -----------------------------------------------------------------------------------------------

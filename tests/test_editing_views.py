@@ -159,6 +159,63 @@ def test_a_psi_out_of_range_is_named(psi):
     assert model.psi == 1.0
 
 
+@every
+def test_samples_come_nearer_to_each_other_with_psi(kind):
+    """The mean distance of two samples falls at each step, and is 0 at the end: below each condition, where one is read."""
+    model, apart = model_of(kind), []
+    c = {"digit": ["4"] * 12} if model.schema else {}
+    for psi in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0):
+        truncate_by(model, psi)
+        apart.append(float(torch.pdist(model.sample(c, n=12, seed=2).flatten(1)).mean()))
+    assert all(a > 1.05 * b for a, b in itertools.pairwise(apart)) and apart[-1] < 1e-3 * apart[0], apart
+
+
+@every
+def test_a_few_layers_are_truncated_alone(kind):
+    """In the view w+ (in z, of a model whose own they are): the first layers are those of the mean, the others have not moved."""
+    model = model_of(kind)
+    c = rows_of(model, 4)
+    model.noise.seed(5)
+    free = view(model, "w+").prior(4, c)
+    truncate_by(model, 0.0, 2)
+    model.noise.seed(5)
+    near = view(model, "w+").prior(4, c)
+    assert torch.equal(near[:, 2:], free[:, 2:]) and torch.allclose(
+        near[:, :2], model.mean_under(c, 4)[:, None].expand(-1, 2, -1), atol=1e-6
+    )
+    model.noise.seed(5)
+    z = model.z_prior(4)
+    assert torch.allclose(view(model, "z").decode(z, c), view(model, "w+").decode(near, c), atol=1e-5)
+    with pytest.raises(BadInput, match="truncated in 2 layers alone, a sample has several w, which w cannot tell"):
+        lifted(model, z, c, "z", "w")
+    truncate_by(model, 0.5)
+    assert model.psi_layers is None, "of all layers again"
+
+
+@pytest.mark.parametrize("layers", [-1, 7])
+def test_a_cut_that_there_is_not_is_named(layers):
+    model = styled()
+    with pytest.raises(BadInput, match=f"--psi-layers is {layers}; expected a whole number of at"):
+        truncate_by(model, 0.5, layers)
+    assert model.psi == 1.0 and model.psi_layers is None
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[2]], ids=["gan", "alae"])
+def test_a_descent_leaves_saturated_pixels(kind, space, monkeypatch):
+    """All pixels far above 1: a clamp has no gradient there, so that the latent would stay where it is."""
+    model = model_of(kind)
+    seen = view(model, space)
+    z = seen.prior(3, {}).requires_grad_()
+    monkeypatch.setattr(model, "synthesis", lambda w, draw=model.synthesis: draw(w) + 100)
+    x = seen.decode(z, {})
+    assert (x == 1).all(), "all of them saturated"
+    assert torch.autograd.grad((x - 0.5).square().sum(), z)[0].flatten(1).norm(dim=1).min() > 0
+
+
 # --- layers -----------------------------------------------------------------------------------------------------------------
 
 

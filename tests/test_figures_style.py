@@ -91,6 +91,17 @@ def test_the_panels_of_noise_differ_in_the_layers_that_are_told(home: Path, tile
     assert not close(shown.cells[:, 0], shown.cells[:, 1])
 
 
+def test_noise_is_let_into_the_layers_that_are_asked(home: Path, tiles):
+    shown, model = tiles("noise", "gan", rows=2, n=3, seed=1, layers=["coarse", "0-3", "5"]), api.load(home / "gan")
+    wanted = {"no noise": [], "all layers": range(6), "coarse\n4 px": [0, 1], "layers 0-3\n4-8 px": [0, 1, 2, 3], "layer 5\n16 px": [5]}
+    assert shown.columns[:-1] == list(wanted) and shown.columns[-1].startswith("s.d. of 3") and shown.apart_columns == {5}
+    model.noise.seed(1)
+    w = view(model, "w").prior(2, {})
+    noise = model.draw_noise(2)
+    for column, layers in enumerate(wanted.values()):
+        assert close(shown.cells[:, column], colours(model.synthesis(w, let_into(noise, layers)).clamp(-1, 1))), column
+
+
 class Linear:
     """Draws b + a times its noise: the deviation of each pixel is known."""
 
@@ -152,7 +163,11 @@ def test_styles_are_truncated_and_of_what_is_asked(home: Path, tiles):
 
 
 def test_each_is_one_command(home: Path, tmp_path: Path, condgen):
-    for name, options in (("truncation", ["--rows", 2]), ("noise", ["--rows", 1, "-n", 2, "--psi", 0.5]), ("styles", ["--columns", 2])):
+    for name, options in (
+        ("truncation", ["--rows", 2]),
+        ("noise", ["--rows", 1, "-n", 2, "--psi", 0.5, "--layers", "0"]),
+        ("styles", ["--columns", 2]),
+    ):
         done = condgen("figure", name, home / "cgan", *options, "--set", "digit=1", "--seed", 1, "--out", tmp_path / f"{name}.png")
         assert done.code == 0, done.err
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
@@ -169,6 +184,9 @@ def test_each_is_one_command(home: Path, tmp_path: Path, condgen):
         ("noise", "dense", {}, "has no noise"),
         ("styles", "dense", {}, "layers of one size alone"),
         ("noise", "gan", {"n": 1}, "-n is 1"),
+        ("noise", "gan", {"layers": ["corse"]}, "--layers corse: expected coarse, middle, fine, or numbers"),
+        ("noise", "gan", {"layers": ["coarse", "0-1"]}, "--layers 0-1: layers 0-1 have a panel already"),
+        ("styles", "gan", {"layers": ["0"]}, "figure styles has no option --layers"),
         ("noise", "gan", {"psi": float("nan")}, "--psi is nan"),
         ("styles", "gan", {"columns": 0}, "--columns is 0"),
         ("truncation", "gan", {"rows": 0}, "--rows is 0"),

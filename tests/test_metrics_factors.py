@@ -18,6 +18,7 @@ from condgen.evaluation.factors import Factors, axes_of, colour_names, colours_o
 from condgen.evaluation.layers import cuts_of, decided, high_share, jittered, noise_effect, power_of, style_factors
 from condgen.evaluation.measuring import OUTCOMES, Measuring
 from condgen.evaluation.protocols import chosen, evaluate
+from condgen.evaluation.synthesis import AtRest
 from condgen.model import Run, Sampler
 
 SHAPE, SIDE = (3, 16, 16), 16
@@ -302,6 +303,29 @@ def test_a_model_that_draws_one_picture_decides_nothing(factors):
     assert all(bool((r2 == 0).all()) for r2 in decided(m, m.model, cuts_of((4, 8, 16)), factors, 100).values())
 
 
+def test_a_factor_that_is_turned_round_is_not_followed(factors):
+    """The tint of the mix is minus that of the picture which the coarse layers' latent gives alone: a correlation of -1."""
+
+    class Turned(Speckled):
+        def synthesis(self, w, noise=None):
+            w = w if w.dim() == 3 else w[:, None].expand(-1, 3, -1)
+            alone = (w[:, 0, 2] == w[:, 2, 2]).float() * 2 - 1
+            return spotted(torch.cat([w[:, 0, :2], (alone * w[:, 0, 2])[:, None]], 1))
+
+    m = Measuring(Turned(), RUN, n=200, train=TRAIN, test=TEST)
+    found = decided(m, m.model, cuts_of((4, 8, 16)), factors, 200)
+    assert float(found["coarse"][factors.names.index("whole_warmth")]) == 0 and float(found["coarse"][0]) > 0.9
+
+
+def test_noise_of_many_is_drawn_in_chunks():
+    model = Speckled(noise=torch.eye(SIDE**2).view(-1, SIDE, SIDE))
+    w = torch.randn(7, 3)
+    few, all_at_once = AtRest(model, chunk=3), AtRest(model)
+    noise = few.noise(7, seed=1)
+    assert noise[0].shape == (7, 1, SIDE, SIDE) and torch.equal(noise[0], all_at_once.noise(7, seed=1)[0])
+    assert torch.allclose(few.samples(w, noise), all_at_once.samples(w, noise)) and not torch.equal(few.samples(w, noise), few.samples(w))
+
+
 def test_data_without_key_points_are_measured_by_colour_alone():
     train, test = Spots(60, 0, points=False), Spots(60, 1, points=False)
     found = measured(train=train, test=test, n=200)
@@ -360,7 +384,7 @@ def test_noise_that_brightens_is_all_low_and_is_caught_by_the_factor():
 
 def test_white_noise_has_the_share_of_the_area(factors):
     m = Measuring(Speckled(noise=torch.eye(SIDE**2).view(-1, SIDE, SIDE)), RUN, n=50, train=TRAIN, test=TEST)
-    jitter = jittered(m, m.model, torch.zeros(6, 3), factors)
+    jitter = jittered(m, AtRest(m.model), torch.zeros(6, 3), factors)
     white = high_share(torch.ones(SIDE, SIDE))
     assert high_share(jitter.power) == pytest.approx(white, abs=0.01)
     assert white == pytest.approx(1 - np.pi / 16, abs=0.05), "all but a circle of a quarter of a cycle in a square of one"

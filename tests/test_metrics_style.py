@@ -12,7 +12,9 @@ from condgen.data import Batch
 from condgen.editing.latent import lerp, slerp
 from condgen.errors import BadInput
 from condgen.evaluation import mixing, path_length, separability
+from condgen.evaluation.frechet import frechet
 from condgen.evaluation.judge import Judge, random_judge
+from condgen.evaluation.measuring import Measuring
 from condgen.evaluation.metrics import METRICS, metric_of
 from condgen.evaluation.mixing import crossovers, spliced
 from condgen.evaluation.path_length import lengths, on_sphere, squared_speeds, trimmed
@@ -20,7 +22,7 @@ from condgen.evaluation.perceptual import FLOOR, perceptual
 from condgen.evaluation.protocols import chosen, evaluate
 from condgen.evaluation.reciprocity import cycle_of, entropy_of
 from condgen.evaluation.separability import entropy_given, seen_in, sides, surer_half
-from condgen.evaluation.synthesis import Synthesis
+from condgen.evaluation.synthesis import AtRest
 from condgen.model import Model, Run, Sampler
 from condgen.models.stylegan import StyleGAN
 
@@ -191,7 +193,7 @@ def few(monkeypatch):
 def test_the_length_of_a_chord_is_the_distance_of_its_ends(end):
     t = torch.zeros(60) if end else torch.rand(60, generator=Generator().manual_seed(3))
     model = Linear(scale=2.0)
-    z = Synthesis(model, torch.float64).latents(60, 7, 2)
+    z = AtRest(model, torch.float64).latents(60, 7, 2)
     expected = 4 * (z[0] - z[1]).square().sum(1)
     assert lengths(model, {}, t, "w", squared, seed=7).numpy() == pytest.approx(expected.numpy(), rel=1e-5)
     many = lengths(model, {}, torch.zeros(20_000), "w", squared)
@@ -200,7 +202,7 @@ def test_the_length_of_a_chord_is_the_distance_of_its_ends(end):
 
 def test_the_length_of_an_arc_is_its_angle_times_the_radius():
     model, t = Linear(scale=2.0), torch.rand(60, generator=Generator().manual_seed(3))
-    a, b = (v.numpy() for v in Synthesis(model, torch.float64).latents(60, 7, 2))
+    a, b = (v.numpy() for v in AtRest(model, torch.float64).latents(60, 7, 2))
     theta = np.arccos((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
     assert lengths(model, {}, t, "z", squared, seed=7).numpy() == pytest.approx(4 * Linear.d * theta**2, rel=1e-5)
     assert on_sphere(torch.from_numpy(a)).norm(dim=1).numpy() == pytest.approx(Linear.d**0.5)
@@ -210,7 +212,7 @@ def test_latents_are_not_the_numbers_that_the_weights_were_drawn_as():
     """Built and measured with seed 0, a mapping would meet its own rows."""
     torch.manual_seed(0)
     model = StyleGAN((3, 8, 8), {}, z_dim=64, width=4, widest=8, depth=1)
-    (z,) = Synthesis(model).latents(64, seed=0)
+    (z,) = AtRest(model).latents(64, seed=0)
     weight = model.F.layers[0].weight.detach() * model.F.layers[0].lr_mul
     cosine = torch.nn.functional.cosine_similarity(z[:, None], weight[None], dim=2)
     assert cosine.abs().max() < 0.7
@@ -274,7 +276,7 @@ def test_a_generator_of_nets_is_measured_finely_enough(judge):
     torch.manual_seed(0)
     model, t = StyleGAN((3, 16, 16), {}, z_dim=8, width=4, widest=8, depth=2).eval(), torch.linspace(0, 0.9, 16)
     for space, way in (("w", lerp), ("z", slerp)):
-        at = Synthesis(model, torch.float64)
+        at = AtRest(model, torch.float64)
         a, b = (at.mapping(z, {}) if space == "w" else on_sphere(z) for z in at.latents(16, 0, 2))
         draw = (lambda w, _, at=at: at.draw(w)) if space == "w" else (lambda z, _, at=at: at.draw(at.mapping(z, {})))
         coarse = squared_speeds(draw, a, b, t, way, perceptual(judge), eps=1e-3)
@@ -429,13 +431,15 @@ def test_a_perfect_encoder_has_no_cycle_error():
 
 
 def test_reconstructions_are_compared_as_samples_are():
-    found, wrong = (measured(Linear(wrong=v), ["reconstruction_frechet", "frechet"]) for v in (0.0, 0.5))
+    found, wrong = (measured(Linear(wrong=v), ["reconstruction_frechet"]) for v in (0.0, 0.5))
     entry, ratio = found["reconstruction_frechet"], found["reconstruction_frechet/ratio"]
     assert entry["value"] == pytest.approx(entry["ceiling"], rel=1e-3) and entry["n"] == 400
     assert ratio["value"] == pytest.approx(1, abs=0.5) and ratio["control"] > 5
     assert wrong["reconstruction_frechet"]["value"] > 2 * entry["value"]
-    drawn = entry["value"] / ratio["value"]
-    assert drawn == pytest.approx(found["frechet"]["value"], rel=0.7), "of as many samples, to other real rows"
+    m = Measuring(Linear(), RUN, n=400, train=TRAIN, test=TEST)
+    rows, samples = (m.judge.features(x) for x in (m.stand_in.x, m.natural))
+    assert len(rows) == len(samples) == 400
+    assert entry["value"] / ratio["value"] == pytest.approx(frechet(rows, samples), rel=1e-6), "of samples to those same training rows"
 
 
 def test_the_entropy_of_known_shares():
@@ -481,6 +485,14 @@ def test_each_is_refused_where_it_cannot_be():
         lengths(Linear(), {}, torch.zeros(2), "w+", squared)
     names = [*STYLED, "latent_cycle", "reconstruction_frechet", "class_entropy"]
     assert all(METRICS[name].asked_only for name in names) and not set(names) & set(chosen(Linear(), None))
+
+
+@pytest.mark.parametrize("psi", [0.7, 0.0, math.nan])
+def test_a_truncated_model_is_refused(psi):
+    model = Linear()
+    model.psi = psi
+    with pytest.raises(BadInput, match=f"psi is {psi}; metrics are taken at 1"):
+        measured(model, ["path_length_w"])
 
 
 def test_pictures_that_are_not_finite_are_refused():

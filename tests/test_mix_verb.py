@@ -11,9 +11,10 @@ from PIL import Image
 
 from condgen import api
 from condgen.cli import main
+from condgen.data.store import to_bytes
 from condgen.editing.pictures import Given, weights_of
 from condgen.editing.space import Space
-from condgen.editing.views import own_space, view
+from condgen.editing.views import own_space, told_in, view
 from condgen.edits import edit, mix
 from condgen.edits.subject import Manner, Subject
 from condgen.errors import BadInput
@@ -243,6 +244,65 @@ def test_samples_are_truncated(home: Path, tmp_path: Path, condgen):
     assert spread[0] > spread[1] > spread[2] == 0
     assert condgen("sample", home / "gan", "-n", 6, "--seed", 2, "--out", tmp_path / "s.npz").code == 0
     assert np.array_equal(kept(tmp_path / "s.npz")["x"], drawn["1"]), "none, if nothing is said"
+
+
+@pytest.mark.parametrize("run, space", [("gan", "z"), ("cgan", "z"), ("alae", "w")])
+def test_samples_are_mixed_without_a_descent(run: str, space: str, home: Path, tmp_path: Path, condgen):
+    assert condgen("sample", home / run, "-n", 3, "--seed", 2, "--out", tmp_path / "s.npz").code == 0
+    drawn, model = kept(tmp_path / "s.npz"), api.load(home / run)
+    assert set(drawn) == {"x", "z", "space", "weights", *model.schema} and set(drawn["space"]) == {space}
+    asked = {k: torch.from_numpy(drawn[k]) for k in model.schema}
+    assert np.array_equal(drawn["x"], to_bytes(model.sample(asked, n=3, seed=2))), "what Python draws"
+    done = condgen("edit", home / run, "mix", tmp_path / "s.npz", "--layers", "fine", "--out", tmp_path / "o.png", "--json")
+    assert done.code == 0 and "found by descent" not in done.err, done.err
+    own = told_in(model, torch.from_numpy(drawn["z"]), asked, space, "w+").numpy()
+    found = kept(tmp_path / "o.npz")["z"]
+    assert np.allclose(found, [blend(own[0], own[i], [4, 5]) for i in (1, 2)], atol=1e-5)
+
+
+@pytest.mark.parametrize("run", ["gan", "cgan", "alae"])
+@pytest.mark.parametrize("words, space", [(["--psi", 0.5], "w"), (["--psi", 0.5, "--psi-layers", 2], "w+")])
+def test_truncated_samples_stay_truncated_when_they_are_edited(run: str, words: list, space: str, home: Path, tmp_path: Path, condgen):
+    """The model that edits them knows of no psi: they are written as w, or as w+."""
+    done = condgen("sample", home / run, "-n", 3, "--seed", 2, *words, "--out", tmp_path / "s.npz", "--json")
+    assert done.code == 0 and done.json.get("psi_layers") == (2 if space == "w+" else None), done.err
+    drawn = kept(tmp_path / "s.npz")
+    assert set(drawn["space"]) == {space} and drawn["z"].shape == ((3, 6) if space == "w" else (3, 6, 6))
+    edit(str(home / run), "mix", [tmp_path / "s.npz"], tmp_path / "o.npz", layers=["0-5"])
+    assert np.abs(kept(tmp_path / "o.npz")["x"].astype(int) - drawn["x"][1:]).max() <= 1, "all layers of the style: the style"
+    assert condgen("sample", home / run, "-n", 3, "--seed", 2, "--out", tmp_path / "free.npz").code == 0
+    assert np.abs(kept(tmp_path / "free.npz")["x"].astype(int) - drawn["x"]).max() > 3
+
+
+def test_without_a_seed_each_file_has_its_own_latents(home: Path, tmp_path: Path, condgen):
+    for name in "ab":
+        assert condgen("sample", home / "gan", "-n", 2, "--out", tmp_path / f"{name}.npz").code == 0
+    a, b = (kept(tmp_path / f"{name}.npz")["z"] for name in "ab")
+    assert not np.allclose(a, b)
+
+
+def test_samples_of_a_model_without_styles_are_written_as_ever(home: Path, tmp_path: Path, condgen):
+    assert condgen("sample", home / "vae", "-n", 2, "--out", tmp_path / "s.npz").code == 0
+    assert set(kept(tmp_path / "s.npz")) == {"x"}
+
+
+def test_fewer_samples_than_asked_are_said(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
+    monkeypatch.setattr("condgen.edits.attribute.SEARCHED", 6)
+    with caplog.at_level("INFO", "condgen"):
+        told = edit(str(home / "gan"), "attribute", pictures(home, "a"), tmp_path / "o.npz", names=["digit=3"], descent=1, steps=2).told
+    assert told["samples"] <= 6 and "the vector of digit=3 is made of at most 6 training samples, not 4000" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO", "condgen"):
+        edit(str(home / "alae"), "attribute", pictures(home, "a"), tmp_path / "o.npz", names=["digit=3"], steps=2)
+    assert "at most" not in caplog.text, "an encoder is asked for all"
+
+
+@pytest.mark.parametrize(
+    "words, says", [(["--psi-layers", 2], "give --psi too"), (["--psi", 0.5, "--psi-layers", 7], "--psi-layers is 7; expected")]
+)
+def test_a_cut_that_cannot_be_is_named(words: list, says: str, home: Path, tmp_path: Path, condgen):
+    done = condgen("sample", home / "gan", *words, "--out", tmp_path / "s.npz")
+    assert done.code == 2 and says in done.err and not (tmp_path / "s.npz").exists()
 
 
 @pytest.mark.parametrize(

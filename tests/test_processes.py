@@ -15,7 +15,7 @@ import torch
 
 import tiny
 from condgen.training import turns
-from test_resume import PIPES, said, wait_for_lines
+from test_resume import PIPES, STYLEGAN, said, wait_for_lines
 from tiny import AE, CVAE, assert_close, assert_same, measured, saved, trained
 
 TOGETHER = 1e-5
@@ -89,6 +89,23 @@ def test_two_processes_resume_bit_for_bit(tmp_path):
         for run in runs:
             assert codes(together(tiny.train_for, run, out, log=tmp_path / "log")) == [0, 0]
     assert_same(saved(tmp_path / "parts"), saved(tmp_path / "whole"))
+
+
+def train_and_keep(run, out: Path) -> int:
+    """Work for a child: train, and write what this process has come to."""
+    *_, last = tiny.steps(run, out)
+    weights = {name: p.detach() for name, p in last.state.model.named_parameters()}
+    torch.save(weights, out.parent / f"weights-{os.environ['RANK']}.pt")
+    return 0
+
+
+def test_two_processes_stay_one_stylegan(tmp_path):
+    """Each has its own crossover, penalties of its own rows and its own means; weights stay the same."""
+    found = codes(together(train_and_keep, STYLEGAN, tmp_path / "run", log=tmp_path / "log"))
+    assert found == [0, 0], logs(tmp_path / "log")
+    one, two = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in (0, 1))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    assert saved(tmp_path / "run").state["step"] == STYLEGAN.steps and all(p.isfinite().all() for p in one.values())
 
 
 # --- one writes -----------------------------------------------------------------------------------------------------------

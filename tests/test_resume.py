@@ -22,18 +22,25 @@ from condgen.training import checkpoint, loop, schedules
 from tiny import AE, CGAN, CVAE, MIRZA, assert_same, measured, saved, trained
 
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+STYLEGAN = replace(
+    CGAN,
+    model="stylegan.StyleGAN",
+    steps=8,
+    options={"z_dim": 4, "width": 4, "widest": 8, "depth": 2, "lazy": 4, "path_length": 2.0, "path_lazy": 3, "ada": 0.6},
+)
 KINDS = {
     "cgan": CGAN,
     "cgan-bf16": replace(CGAN, precision="bf16"),
     "cgan-mirza": MIRZA,
     "cvae": replace(CVAE, optimizers={"*": Optimizer("AdamW", lr=1e-3, schedule="cosine", weight_decay=0.01)}),
     "cvae-bf16": replace(CVAE, precision="bf16"),
+    "stylegan": STYLEGAN,
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopping_at_every_step_changes_nothing(kind, tmp_path):
-    """One run leaves its loop after every single step; from each of the twelve places another goes on to the end."""
+    """One run leaves its loop after every single step; from each of these places another goes on to the end."""
     run, chain = KINDS[kind], tmp_path / "chain"
     whole = trained(run, tmp_path / "whole")
     for stop in range(1, run.steps + 1):

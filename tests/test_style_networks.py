@@ -7,11 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from condgen.conditions import Label
+from condgen.conditions import Label, Vector
+from condgen.errors import BadInput
+from condgen.model import APART
 from condgen.networks.equalised import ROOT2, Bias, Blur, EqualConv, EqualLinear, doubled, minibatch_stddev, pixel_norm
 from condgen.networks.reading import ReadingBlock, StyleCritic, StyleEncoder, statistics
 from condgen.networks.style import Mapping, StyleLayer, Synthesis, adain, demodulation, grouped, modulated, stages
 from condgen.objectives.penalties import path_lengths
+from condgen.styled import AVERAGED, bounded, distinct, swapped
 from styled import styled
 
 
@@ -129,6 +132,18 @@ def test_noise_is_let_in_by_a_weight_that_begins_at_zero_and_stands_before_the_r
     layer.bias.bias.data = torch.randn(4)
     h = layer.conv(x) + noise * layer.noise.view(-1, 1, 1) + layer.bias.bias.view(-1, 1, 1)
     assert torch.allclose(layer(x, w, noise), pixel_norm(F.leaky_relu(h, 0.2)), atol=1e-6)
+
+
+def test_without_a_style_the_first_layer_keeps_the_level_of_what_it_is_given():
+    """An even picture is all level; the instance norm of a style takes it away, the pixel norm does not."""
+    layer, x, w = StyleLayer(0, 4, 3, False, False, False, "plain"), torch.randn(2, 4, 4, 4), torch.zeros(2, 3)
+    layer.bias.bias.data = torch.randn(4)
+    expected = pixel_norm(F.leaky_relu(x + layer.bias.bias.view(-1, 1, 1), 0.2))
+    assert torch.allclose(layer(x, w, None), expected, atol=1e-6)
+    even = x[:, :, :1, :1].expand(2, 4, 4, 4)
+    assert torch.allclose(layer(even, w, None), expected[:, :, :1, :1].expand(2, 4, 4, 4), atol=1e-6)
+    styled_layer = StyleLayer(0, 4, 3, False, False, False, "adain")
+    assert torch.allclose(styled_layer(even, w, None), torch.zeros(2, 4, 4, 4), atol=1e-6)
 
 
 @pytest.mark.parametrize("demodulate", [True, False])
@@ -297,6 +312,67 @@ def test_the_mean_is_that_of_the_rows_own_conditions():
     many = {"digit": torch.full((20_000,), 8)}
     truth = model.mapping(torch.randn(20_000, 6), many)
     assert torch.allclose(found[1], truth.mean(0), atol=5 * float(truth.std(0).max()) / 16)
+
+
+def test_the_mean_of_a_row_does_not_depend_on_the_others():
+    """What is computed once for equal rows is what a loop over all rows computes."""
+    schema = {"digit": Label(tuple("0123456789")), "look": Vector(2)}
+    model = styled(schema=schema)
+    c = {"digit": torch.tensor([3, 8, 3, 3, 8]), "look": torch.tensor([[0.1, 0], [0.1, 0], [0.1, 0], [0, 0.1], [0.1, 0]])}
+    rows, place = distinct(c)
+    assert len(rows) == 3 and all(torch.equal(v[rows][place], v) for v in c.values())
+    z, expected = torch.randn(AVERAGED, 6, generator=torch.Generator().manual_seed(APART)), []
+    for i in range(5):
+        expected.append(model.F(z, {k: v[i : i + 1].expand(AVERAGED, *v.shape[1:]) for k, v in c.items()}).mean(0))
+    assert torch.equal(model.mean_under(c, 5), torch.stack(expected))
+
+
+def test_equal_rows_are_mapped_once(monkeypatch):
+    model, calls = styled(schema={"digit": Label(tuple("0123456789"))}), []
+    monkeypatch.setattr(model.F, "forward", lambda z, c, forward=model.F.forward: calls.append(len(z)) or forward(z, c))
+    assert model.mean_under({"digit": torch.arange(60) % 3}, 60).shape == (60, 6) and calls == [AVERAGED] * 3
+
+
+@pytest.mark.parametrize("layers", [0, 2, 6])
+def test_truncation_of_the_first_layers_alone(layers):
+    model = styled(schema={"digit": Label(tuple("0123456789"))})
+    c = {"digit": torch.tensor([3, 8, 3])}
+    w = model.mapping(torch.randn(3, 6), c)
+    found, near = model.truncate(w, c, 0.3, layers), model.truncate(w, c, 0.3)
+    assert found.shape == (3, 6, 6) and not torch.allclose(near, w, atol=1e-3)
+    for i in range(6):
+        assert torch.equal(found[:, i], near if i < layers else w)
+    assert torch.equal(model.truncate(model.by_layer(w), c, 0.3, layers), found)
+    assert torch.equal(model.truncate(w, c, 1.0, layers), model.by_layer(w))
+
+
+@pytest.mark.parametrize("layers", [-1, 7, 2.5])
+def test_truncation_of_layers_that_there_are_not_is_refused(layers):
+    model = styled()
+    with pytest.raises(BadInput, match=f"layers is {layers}; expected a whole number"):
+        model.truncate(torch.zeros(1, 6), {}, 0.5, layers)
+
+
+def test_swapped_layers():
+    w, other = torch.randn(3, 4, 2), torch.randn(3, 4, 2)
+    each = torch.tensor([[True, False, False, True], [False] * 4, [True] * 4])
+    found, same = swapped(w, other, each), swapped(w, other, [1, 3])
+    for i in range(3):
+        for layer in range(4):
+            assert torch.equal(found[i, layer], (other if each[i, layer] else w)[i, layer])
+            assert torch.equal(same[i, layer], (other if layer in (1, 3) else w)[i, layer])
+    assert torch.equal(swapped(w, other, []), w) and torch.equal(swapped(w, other[:1], range(4)), other[:1].expand(3, 4, 2))
+
+
+def test_bounds_have_the_values_of_a_clamp_and_the_gradient_of_none():
+    x = torch.tensor([-3.0, -1.0, 0.5, 1.0, 4.0]).view(1, 1, 1, 5).requires_grad_()
+    weights = torch.arange(1.0, 6.0)
+    found = bounded(x)
+    assert torch.equal(found, x.clamp(-1, 1)) and torch.equal(torch.autograd.grad((found * weights).sum(), x)[0].flatten(), weights)
+    with torch.no_grad():
+        assert torch.equal(bounded(x), x.clamp(-1, 1)) and not bounded(x).requires_grad
+    points = torch.tensor([[-3.0, 4.0]])
+    assert torch.equal(bounded(points), points) and bounded(x.bfloat16()).dtype == torch.float32
 
 
 def test_the_mean_of_w_in_closed_form():

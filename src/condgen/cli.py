@@ -188,7 +188,8 @@ def sample(words: Sequence[str]) -> int:
     parser.add_argument("-n", type=int, default=64, help="how many (default: 64)")
     parser.add_argument("--seed", type=int, default=None, help="the same seed gives the same samples")
     parser.add_argument("--psi", type=float, help="of a model with styles: truncation, 1 for none, 0.7 for safer samples, 0 for the mean")
-    kinds = ".npz (x and one array per condition; one named x is condition_x) or .png (a grid)"
+    parser.add_argument("--psi-layers", type=int, metavar="N", help="with --psi: of the first N layers alone (default: all)")
+    kinds = ".npz (x and one array per condition; one named x is condition_x; of models with styles also latents z) or .png (a grid)"
     parser.add_argument("--out", type=Path, default=None, help=f"{kinds}; default: RUN/samples/samples.png, .npz for points")
     given = parser.parse_all(words)
     from condgen import api, drawing
@@ -197,14 +198,17 @@ def sample(words: Sequence[str]) -> int:
     if given.psi is not None:
         from condgen.editing.views import truncate_by
 
-        truncate_by(model, given.psi)
+        truncate_by(model, given.psi, given.psi_layers)
+    elif given.psi_layers is not None:
+        raise BadInput("--psi-layers says where --psi holds: give --psi too, such as --psi 0.7")
     out = given.out or api.home(given.run) / "samples" / ("samples.png" if len(model.shape) == 3 else "samples.npz")
     drawing.check_place(model, given.n, out)
     drawn = drawing.draw(model, drawing.read_words(given.set, model.schema), given.n, given.seed)
     drawing.write(drawn, out)
     text = f"{len(drawn.x)} samples of {given.run} written to {out}"
     told = {"out": str(out), "n": len(drawn.x), "asked": given.set, "seed": given.seed}
-    answer(given.json, told | ({} if given.psi is None else {"psi": given.psi}), text)
+    told |= {k: v for k, v in (("psi", given.psi), ("psi_layers", given.psi_layers)) if v is not None}
+    answer(given.json, told, text)
     return 0
 
 
@@ -282,6 +286,7 @@ def figure(words: Sequence[str]) -> int:
     parser.add_argument("--sd", type=float, help="jitter: of the noise, in standard deviations of each entry")
     parser.add_argument("--amount", type=float, help="bias: how much of the vector is added")
     parser.add_argument("--psi", type=float, help="noise, styles: truncation of w (default: 1, none)")
+    parser.add_argument("--layers", action="append", help="noise: a panel with noise in these, such as coarse or 0-3,5; several times")
     parser.add_argument("--metric", help="likelihood: which, such as parzen or elbo")
     parser.add_argument("--seed", type=int, help="of what is drawn by chance")
     given = vars(parser.parse_all(words))

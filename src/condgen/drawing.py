@@ -1,6 +1,7 @@
 """Samples on their way out: the words that ask for them, and the files that hold them."""
 
 import json
+import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from condgen.conditions import Attributes, Label, Schema, Values
 from condgen.data.store import to_bytes
+from condgen.editing.pictures import write_latents
+from condgen.editing.space import Space, at_rest
+from condgen.editing.views import has_styles, own_space, truncated_view
 from condgen.errors import BadInput
 from condgen.model import Model, capabilities
 
@@ -19,12 +23,23 @@ MOST_IN_GRID = 10_000
 
 
 @dataclass(frozen=True)
+class Latents:
+    """z (n, ...) of samples, in which of `views.SPACES`, and of which model: what `condgen edit` needs to go on from them."""
+
+    z: Tensor
+    space: str
+    model: Model
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """Samples x (n, *shape), the conditions they were drawn under, and how many columns suit a grid of them (None: any)."""
+    """Samples x (n, *shape), the conditions they were drawn under, how many columns suit a grid of them (None: any), and their latents,
+    of a model with styles."""
 
     x: Tensor
     c: Values
     columns: int | None = None
+    latents: Latents | None = None
 
 
 def read_words(pairs: Sequence[str], schema: Schema) -> dict[str, str]:
@@ -60,7 +75,27 @@ def draw(model: Model, asked: Mapping[str, Any], n: int, seed: int | None) -> Dr
     turns = {label[0]: _in_turn(label[1].names, n)} if label else {}
     values = model.completed({**asked, **turns}, n, seed)
     columns = n // len(label[1].names) if label and n % len(label[1].names) == 0 else None
+    if has_styles(model):
+        latents = latents_of(model, values, n, seed)
+        return Drawn(Space(truncated_view(model)).decode(latents.z, values), values, columns, latents)
     return Drawn(model.sample(values, n=n, seed=seed).cpu(), values, columns)  # type: ignore[operator]
+
+
+def latents_of(model: Model, values: Values, n: int, seed: int | None) -> Latents:
+    """Of the n samples that `model.sample(values, n, seed)` draws: its own; of a truncated model w or w+, in which they draw the same
+    though psi is forgotten.
+
+    Args:
+        model: with styles.
+        values: a row a sample.
+        n: how many.
+        seed: None for new ones.
+    """
+    seen: Any = truncated_view(model)
+    with at_rest(model):
+        model.noise.seed(secrets.randbits(48) if seed is None else seed)
+        z = seen.prior(n, {k: v.to(model.device) for k, v in values.items()}).float().cpu()
+    return Latents(z, getattr(seen, "space", own_space(model)), model)
 
 
 def _in_turn(names: Sequence[str], n: int) -> list[str]:
@@ -87,8 +122,11 @@ def check_place(model: Model, n: int, out: Path) -> None:
 def write(drawn: Drawn, out: Path) -> None:
     """.npz with x, uint8 (n, h, w, c) (float32 for points), and one array per condition; .png with a grid.
 
-    A condition named `x` is written as `condition_x`. Raises BadInput for a place that cannot be written.
+    A condition named `x` is written as `condition_x`. With latents the file is that of an edit: `z`, `space` and `weights` besides.
+    Raises BadInput for a place that cannot be written.
     """
+    if out.suffix == ".npz" and (of := drawn.latents) is not None:
+        return write_latents(out, of.model, drawn.x, of.z, drawn.c, of.space)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_arrays(drawn, out) if out.suffix == ".npz" else _write_grid(drawn, out)

@@ -23,7 +23,10 @@ from condgen.run import Run as Run
 
 Shape = tuple[int, ...]
 Turn = dict[str, dict[str, Tensor]]
-"""player -> term -> one value per sample. The loop descends the mean of each player's sum of terms."""
+"""player -> term -> one value per sample. The loop descends the mean of each player's sum of terms.
+
+Players that are given one and the same dict, not an equal one, are moved by a single pass backwards.
+"""
 
 
 APART = 0x5EED0000
@@ -55,6 +58,10 @@ class Noise:
     def uniform(self, n: int, *shape: int) -> Tensor:
         """U(0, 1), float32 (n, *shape)."""
         return self._own(torch.rand(n * self.world, *shape, generator=self.generator))
+
+    def shared(self) -> Tensor:
+        """U(0, 1), float32 (1,): the same on every process, for what is decided once for the joint batch."""
+        return torch.rand(1, generator=self.generator)
 
     def _own(self, joint: Tensor) -> Tensor:
         return joint.chunk(self.world)[self.rank]
@@ -269,12 +276,13 @@ class Styles(Protocol):
     """A model that maps z to an intermediate latent w, and draws w layer by layer: see `styled.Styled`."""
 
     psi: float
+    psi_layers: int | None
 
     def z_prior(self, n: int) -> Tensor: ...
     def mapping(self, z: Tensor, c: Values) -> Tensor: ...
     def synthesis(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor: ...
     def draw_noise(self, n: int) -> list[Tensor]: ...
-    def truncate(self, w: Tensor, c: Values, psi: float) -> Tensor: ...
+    def truncate(self, w: Tensor, c: Values, psi: float, layers: int | None = None) -> Tensor: ...
     @property
     def layer_sides(self) -> tuple[int, ...]: ...
 

@@ -1,5 +1,7 @@
 """A model's latent space, as the editors see it: pictures in, pictures out, and a plain word where the model has no such door."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,18 +12,31 @@ from condgen.errors import BadInput
 from condgen.model import Model, capabilities
 
 REMEDIES = {
-    "encode": "models with an encoder are ae, vae, cvae, ali, bigan; for a generator alone, `invert` finds latents by descent",
+    "encode": "models with an encoder are ae, vae, cvae, ali, bigan, alae; for a generator alone, `invert` finds latents by descent",
     "decode": "choose a model that makes samples of latents",
+    "synthesis": "models with styles are stylegan and alae",
 }
 
 
-def require(model: Model, *needed: str) -> None:
-    """Raises BadInput naming the first capability that the model lacks, with a remedy."""
+def require(model: Model, *needed: str, why: str = "") -> None:
+    """Raises BadInput naming the first capability that the model lacks, with a remedy; `why` says before it who needs it."""
     has = capabilities(model)
     for name in needed:
         if name not in has:
             remedy = f"; {REMEDIES[name]}" if name in REMEDIES else ""
-            raise BadInput(f"{type(model).__name__} has no `{name}` (it has: {', '.join(has) or 'none'}){remedy}")
+            raise BadInput(f"{why}{': ' if why else ''}{type(model).__name__} has no `{name}` (it has: {', '.join(has) or 'none'}){remedy}")
+
+
+@contextlib.contextmanager
+def at_rest(model: Model) -> Iterator[None]:
+    """In eval mode and without gradients; the mode is put back afterwards."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was)
 
 
 class Space:
@@ -50,19 +65,14 @@ class Space:
     def reconstruct(self, x: Tensor, c: Values | None = None) -> Tensor:
         return self.decode(self.encode(x, c), c)
 
-    @torch.no_grad()
     def _in_chunks(self, method: str, x: Tensor, c: Values | None) -> Tensor:
         model: Any = self.model
-        given = self.conditions(c, len(x))
-        was, parts = model.training, []
-        model.eval()
-        try:
+        given, parts = self.conditions(c, len(x)), []
+        with at_rest(model):
             for i in range(0, len(x), self.chunk):
                 some = slice(i, i + self.chunk)
                 values = {k: v[some].to(model.device) for k, v in given.items()}
                 parts.append(getattr(model, method)(x[some].to(model.device), values).float().cpu())
-        finally:
-            model.train(was)
         return torch.cat(parts)
 
     def conditions(self, c: Values | None, n: int) -> Values:

@@ -11,20 +11,20 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from condgen.conditions import Values
 from condgen.data.store import Batch, Dataset
-from condgen.errors import BadInput, require_range, unknown
+from condgen.editing.space import at_rest, require
+from condgen.errors import BadInput, require_range, require_whole, unknown
 from condgen.model import Model, Sampler, Turn, capabilities
+from condgen.styled import bounded, swapped
 
 SPACES = ("z", "w", "w+")
 """From the prior to the pictures. What lies in one can be told in those after it (`lift`), and not the other way."""
 BANDS = ("coarse", "middle", "fine")
 COARSE_PX, MIDDLE_PX = 8, 32
 """The largest sides of coarse and of middle layers: Karras et al., figure 3, for pictures of 1024 px."""
-REMEDY = "models with styles are stylegan and alae"
 
 
 def has_styles(model: Model) -> bool:
@@ -33,9 +33,7 @@ def has_styles(model: Model) -> bool:
 
 def require_styles(model: Model, what: str) -> None:
     """Raises BadInput where `what` asks for styles that the model has not."""
-    if not has_styles(model):
-        has = ", ".join(capabilities(model)) or "none"
-        raise BadInput(f"{what} needs styles: {type(model).__name__} has no `synthesis` (it has: {has}); {REMEDY}")
+    require(model, "synthesis", why=f"{what} needs styles")
 
 
 def own_space(model: Model) -> str:
@@ -78,9 +76,7 @@ class View(Sampler):
         wanted = (len(self.model.layer_sides),) if self.space == "w+" else ()
         if z.dim() != 2 + len(wanted) or tuple(z.shape[1:-1]) != wanted:
             raise BadInput(f"latents of shape {tuple(z.shape)}; in {self.space} they are ({', '.join(['b', *map(str, wanted), 'd'])})")
-        w = lifted(self.model, z, c, "z", "w") if self.space == "z" else z
-        x = self.model.synthesis(w).float()
-        return x.clamp(-1, 1) if len(self.shape) == 3 else x
+        return bounded(self.model.synthesis(lifted(self.model, z, c, "z", "w+") if self.space == "z" else z))
 
 
 class InZ(View):
@@ -139,35 +135,47 @@ def lifted(model: Any, z: Tensor, c: Values, have: str, want: str) -> Tensor:
         have, want: of `SPACES`.
 
     Raises:
-        BadInput: for the way back, which there is none.
+        BadInput: for the way back, which there is none; for w of a model whose first layers alone are truncated.
     """
     if SPACES.index(have) > SPACES.index(want):
         raise BadInput(f"latents of {have} cannot be told in {want}, only the other way; edit them in {have} (--space {have})")
     if have == "z" != want:
-        z = model.truncate(model.mapping(z, c), c, model.psi)
-    return z[:, None].repeat(1, len(model.layer_sides), 1) if have != want == "w+" else z
+        if want == "w" and model.psi_layers is not None:
+            raise BadInput(f"truncated in {model.psi_layers} layers alone, a sample has several w, which w cannot tell: choose w+")
+        z = model.truncate(model.mapping(z, c), c, model.psi, model.psi_layers)
+    return z[:, None].repeat(1, len(model.layer_sides), 1) if have != want == "w+" and z.dim() == 2 else z
 
 
-@torch.no_grad()
 def told_in(model: Any, z: Tensor, c: Values, have: str, want: str) -> Tensor:
     """`lifted`, from the CPU and back to it, in eval mode."""
-    was = model.training
-    model.eval()
-    try:
+    with at_rest(model):
         return lifted(model, z.to(model.device), {k: v.to(model.device) for k, v in c.items()}, have, want).float().cpu()
-    finally:
-        model.train(was)
 
 
-def truncate_by(model: Any, psi: float) -> None:
+def truncate_by(model: Any, psi: float, layers: int | None = None) -> None:
     """From now on the model's samples are truncated: w' = mean + psi (w - mean); 1 is none, 0 draws the mean, below 0 its other side.
 
+    Args:
+        model: with styles; not a view of it.
+        psi: from -10 to 10.
+        layers: only so many, from the first; None for all. A model whose own latents are w then draws in the view "w+" alone.
+
     Raises:
-        BadInput: for a model without styles, or a psi that is not from -10 to 10.
+        BadInput: for a model without styles, or a number out of range.
     """
     require_styles(model, "truncation (--psi)")
     require_range(-10, 10, **{"--psi": psi})
-    model.psi = psi
+    if layers is not None:
+        require_whole("--psi-layers", layers, 0, len(model.layer_sides))
+    model.psi, model.psi_layers = psi, layers
+
+
+def truncated_view(model: Model) -> Model:
+    """The model seen through latents that are truncated already, so that they draw the same whatever psi becomes; where it is 1, itself."""
+    if not has_styles(model):
+        return model
+    of: Any = model
+    return view(model, None if of.psi == 1.0 else "w" if of.psi_layers is None else "w+")
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------------
@@ -223,9 +231,7 @@ def crossed(sources: Tensor, styles: Tensor, layers: Sequence[int]) -> Tensor:
     Returns:
         (s, t, layers, d).
     """
-    chosen = torch.zeros(sources.shape[1], 1, dtype=torch.bool, device=sources.device)
-    chosen[list(layers)] = True
-    return torch.where(chosen, styles[None], sources[:, None])
+    return swapped(sources[:, None], styles[None], layers)
 
 
 def told(layers: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 White 2016, arXiv 1609.04468: seven steps from -1 to 2 times the vector.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from condgen.edits.sheet import Sheet, rows_by_columns, there_and_back
 from condgen.edits.subject import Subject
 from condgen.errors import BadInput, require_range, require_whole, unknown
 
+log = logging.getLogger("condgen")
 SEARCHED = 200
 """Training samples that a vector is made of where each latent takes a descent."""
 
@@ -46,7 +48,8 @@ def draw(
         steps: samples from low to high: by default 7, in a film 48.
         svm: the normal of a support vector machine instead of the mean difference.
         balance: attributes, every combination of which with the first is to count the same.
-        rows: training samples that the vector is made of, as many with the attribute as without where there are enough.
+        rows: training samples that the vector is made of, as many with the attribute as without where there are enough. At most
+            `SEARCHED` where each takes a descent, which is said.
         grid: of two names, "ROWSxCOLUMNS": the first to the right, the second downwards; by default 7x7.
         renorm: keep the norm of each latent.
 
@@ -89,7 +92,9 @@ def _check(names: Sequence[str], low: float, high: float, rows: int) -> None:
 
 def vector(subject: Subject, name: str, balance: Sequence[str], svm: bool, rows: int) -> AttributeVector:
     """Of the run's training data, by its name."""
-    rows = rows if subject.encodes else min(rows, SEARCHED)
+    if not subject.encodes and rows > SEARCHED:
+        log.info("the vector of %s is made of at most %d training samples, not %d: each takes a descent", name, SEARCHED, rows)
+        rows = SEARCHED
     data = subject.data()
     if name in DISTORTIONS and not _columns(data, name):
         if svm or balance:

@@ -1,8 +1,8 @@
 """What the layers and the noise of a style-based model control, measured: `style_factors` and `noise_effect`.
 
     style_factors: n pairs of latents w_a, w_b; some layers of a, the others of b. R^2 (the squared correlation, which is that of a
-        linear fit) of each factor of the mix with the same factor of the picture that a gives alone, over the pairs.
-        1: these layers decide the factor. 0: they have no say in it
+        linear fit, rising: a correlation below 0 counts as 0) of each factor of the mix with the same factor of the picture that a
+        gives alone, over the pairs. 1: these layers decide the factor. 0: they have no say in it, or turn it round
     noise_effect: of the variance that `DRAWS` draws of noise make at a fixed w, the share above half of Nyquist's frequency
 
 Karras, Laine & Aila 2019, arXiv 1812.04948, section 3: styles of coarse layers bring pose and the shape of the face, those of fine ones
@@ -11,8 +11,7 @@ that saw real pictures only (`factors`). w is not truncated, pairs share the mod
 conditions of two test rows.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +23,8 @@ from condgen.errors import BadInput
 from condgen.evaluation.correlation import pearson
 from condgen.evaluation.factors import Factors, factors_for
 from condgen.evaluation.measuring import Family, Measured, Measuring
+from condgen.evaluation.synthesis import AtRest, conditions_of
+from condgen.styled import swapped
 
 PAIRS = 1000
 FIXED = 24
@@ -32,45 +33,6 @@ DRAWS = 100
 """Of noise at each of them."""
 TO_SEE = {"coarse": ("pose", "shape"), "fine": ("colour",)}
 """The groups whose single factors are parts of the result, by the layers that should decide them."""
-CHUNK = 250
-
-
-# --- the model's door -----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _at_rest(model: Any) -> Iterator[None]:
-    """In eval mode and without gradients; as it was afterwards."""
-    was = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was)
-
-
-def styles(m: Measuring, model: Any, n: int) -> Tensor:
-    """w (n, d) of latents that the seed draws, under conditions of test rows; on the model's device."""
-    with _at_rest(model):
-        model.noise.seed(m.seed)
-        z = model.z_prior(n)
-        c = {name: v[:n].to(model.device) for name, v in m.naturally.items()}
-        parts = [model.mapping(z[i : i + CHUNK], {k: v[i : i + CHUNK] for k, v in c.items()}) for i in range(0, n, CHUNK)]
-    return torch.cat(parts)
-
-
-def pictures(model: Any, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-    """Samples of w (n, d) or (n, layers, d), float32 in [-1, 1] on the CPU; noise as `synthesis` takes it, n rows a layer."""
-    parts = []
-    with _at_rest(model):
-        for i in range(0, len(w), CHUNK):
-            some = None if noise is None else [layer[i : i + CHUNK] for layer in noise]
-            parts.append(model.synthesis(w[i : i + CHUNK], some).float().clamp(-1, 1).cpu())
-    found = torch.cat(parts)
-    if not bool(torch.isfinite(found).all()):
-        raise BadInput("the model draws values that are not finite numbers; train it again, or choose an earlier checkpoint")
-    return found
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------------
@@ -85,7 +47,7 @@ def style_factors(m: Measuring) -> Family:
     value, control = (decided(m, each, cuts, factors, n) for each in (m.model, m.untrained))
     groups = factors.groups
     whole = ("coarse", "pose") if "pose" in groups else ("fine", "colour")
-    about = f"style_factors|{factors.id}|squared correlation|n={n} pairs|f64|v1|no truncation|fixed noise"
+    about = f"style_factors|{factors.id}|squared correlation, 0 below 0|n={n} pairs|f64|v2|no truncation|fixed noise"
     ends = "|ceiling=1 by definition|control=untrained model"
 
     def measured(cut: str, columns: list[int], more: str = "") -> Measured:
@@ -115,20 +77,22 @@ def cuts_of(sides: Sequence[int]) -> dict[str, list[int]]:
 
 
 def decided(m: Measuring, model: Any, cuts: dict[str, list[int]], factors: Factors, n: int) -> dict[str, Tensor]:
-    """By cut, R^2 of each factor: float64 (k,), 0 where the picture or the mix does not vary in it.
+    """By cut, R^2 of each factor: float64 (k,), 0 where the picture or the mix does not vary in it, or falls as the other rises.
 
     Each of n latents gives the named layers once, and once, to the next, the others.
     """
-    w = styles(m, model, n)
-    alone = factors.read(pictures(model, w))
+    at = AtRest(model)
+    w = styles(m, at, n)
+    alone = factors.read(at.samples(w))
     every = w[:, None].expand(-1, len(model.layer_sides), -1)
-    found = {}
-    for cut, layers in cuts.items():
-        given = torch.zeros(every.shape[1], 1, dtype=torch.bool, device=w.device)
-        given[layers] = True
-        mixed = torch.where(given, every, every.roll(1, 0))
-        found[cut] = pearson(alone, factors.read(pictures(model, mixed))).nan_to_num(0.0).square()
-    return found
+    mixes = {cut: factors.read(at.samples(swapped(every.roll(1, 0), every, layers))) for cut, layers in cuts.items()}
+    return {cut: pearson(alone, mix).nan_to_num(0.0).clamp(min=0).square() for cut, mix in mixes.items()}
+
+
+def styles(m: Measuring, at: AtRest, n: int) -> Tensor:
+    """w (n, d) of latents that the seed draws, under conditions of test rows."""
+    (z,) = at.latents(n, m.seed)
+    return at.mapping(z, conditions_of(m, n))
 
 
 # --- noise ----------------------------------------------------------------------------------------------------------------
@@ -152,9 +116,10 @@ def noise_effect(m: Measuring) -> Family:
     """The share of the module's head; how much of all variance it is; and what noise does to the factors, the largest and each."""
     require(m.model, "synthesis")
     factors, n = factors_for(m.train, m.test), min(m.n, PAIRS)
-    w = styles(m, m.model, n)
-    samples = pictures(m.model, w)
-    jitter, apart = jittered(m, m.model, w[:FIXED], factors), _apart(samples)
+    at = AtRest(m.model)
+    w = styles(m, at, n)
+    samples = at.samples(w)
+    jitter, apart = jittered(m, at, w[:FIXED], factors), _apart(samples)
     k, size = len(w[:FIXED]), f"n={len(w[:FIXED])} w, {DRAWS} draws each, {n} samples|f64|v1|no truncation"
     white = f"white noise has {high_share(torch.ones(samples.shape[2:])):.3f}"
     about = f"noise_effect|above half of Nyquist|{size}|{white}|ceiling=none|control=variance of the samples over w"
@@ -188,26 +153,19 @@ def _under_grain(m: Measuring, factors: Factors, strength: float) -> Tensor:
     return torch.stack(sds).square().mean(0).sqrt()
 
 
-def jittered(m: Measuring, model: Any, w: Tensor, factors: Factors) -> Jitter:
+def jittered(m: Measuring, at: AtRest, w: Tensor, factors: Factors) -> Jitter:
     """Over DRAWS draws of noise at each w (n, d). Raises BadInput for a model without noise."""
     power, sds, variances = [], [], []
     for i, one in enumerate(w):
-        noise = _drawn_noise(model, m.seed + 1 + i)  # `styles` draws by the seed itself: this would be the numbers of w again
-        x = pictures(model, one.expand(DRAWS, *one.shape), noise)
+        noise = at.noise(DRAWS, m.seed + 1 + i)  # `styles` draws by the seed itself: this would be the numbers of w again
+        if not noise:
+            raise BadInput(f"noise_effect needs noise in the layers; this {type(m.model).__name__} has none")
+        x = at.samples(one.expand(DRAWS, *one.shape), noise)
         apart = _apart(x)
         power.append(power_of(apart))
         sds.append(factors.read(x).std(0))
         variances.append(float(apart.square().sum(0).mean()) / (DRAWS - 1))
     return Jitter(torch.stack(power).sum(0), torch.stack(sds).square().mean(0).sqrt(), sum(variances) / len(variances))
-
-
-def _drawn_noise(model: Any, seed: int) -> list[Tensor]:
-    with _at_rest(model):
-        model.noise.seed(seed)
-        noise: list[Tensor] = model.draw_noise(DRAWS)
-    if not noise:
-        raise BadInput(f"noise_effect needs noise in the layers; this {type(model).__name__} has none")
-    return noise
 
 
 def _apart(x: Tensor) -> Tensor:

@@ -72,6 +72,8 @@ class Measuring:
     """
 
     def __init__(self, model: Model, run: Run, n: int | None = None, seed: int = 0, train: Any = None, test: Any = None):
+        _require_whole_variety(model)
+
         def split(name: str) -> Dataset:
             return load(run.data, split=name, size=run.size, skip_bad=run.skip_bad)
 
@@ -323,6 +325,13 @@ def _rows_of_class(labels: Tensor, k: Tensor) -> Tensor:
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------------
+
+
+def _require_whole_variety(model: Model) -> None:
+    """Truncation trades variety for quality, and its control, an untrained model, would not share it."""
+    psi = getattr(model, "psi", 1.0)
+    if psi != 1.0:
+        raise BadInput(f"the model's psi is {psi!r}; metrics are taken at 1, without truncation: set model.psi = 1.0")
 
 
 def _test_of(data: str, split: Callable[[str], Dataset]) -> Dataset:

@@ -16,7 +16,8 @@ from condgen.errors import BadInput
 from condgen.evaluation.frechet import frechet
 from condgen.evaluation.measuring import Family, Measured, Measuring
 from condgen.evaluation.probes import given
-from condgen.evaluation.synthesis import Synthesis, conditions_of
+from condgen.evaluation.synthesis import AtRest, conditions_of
+from condgen.styled import swapped
 
 MOST = 5000
 """Samples of each kind."""
@@ -26,7 +27,7 @@ PARTS = ("one", "two", "three", "four")
 
 def mixing_damage(m: Measuring) -> Family:
     """The difference of the module's head, and the distances by the number of latents, as far as there are layers for them."""
-    at, n = Synthesis(m.model), min(m.n, MOST)
+    at, n = AtRest(m.model), min(m.n, MOST)
     layers = len(at.model.layer_sides)
     if layers < 2:
         raise BadInput(f"{type(m.model).__name__} has {layers} layer that reads w; mixing needs at least 2")
@@ -60,5 +61,7 @@ def spliced(w: Tensor, cuts: Tensor, layers: int) -> Tensor:
         cuts: (n, latents - 1), rising.
         layers: how many.
     """
-    which = (torch.arange(layers)[None, :, None] >= cuts[:, None]).sum(2)  # (n, layers)
-    return w[which, torch.arange(w.shape[1])[:, None]]
+    found = w[0][:, None].expand(-1, layers, -1)
+    for one, cut in zip(w[1:], cuts.T, strict=True):
+        found = swapped(found, one[:, None], torch.arange(layers) >= cut[:, None])
+    return found

@@ -22,7 +22,7 @@ from condgen.errors import BadInput, require_positive
 from condgen.evaluation.measuring import Family, Measured, Measuring
 from condgen.evaluation.perceptual import Perceptual, perceptual
 from condgen.evaluation.probes import given
-from condgen.evaluation.synthesis import Synthesis, conditions_of
+from condgen.evaluation.synthesis import AtRest, conditions_of
 from condgen.model import Model
 
 EPS = 1e-4
@@ -91,7 +91,7 @@ def lengths(model: Model, c: Values, t: Tensor, space: str, distance: Callable[[
     """
     if space not in ("z", "w"):
         raise BadInput(f"space is {space!r}; expected 'z' or 'w'")
-    at = Synthesis(model, torch.float64, CHUNK)
+    at = AtRest(model, torch.float64, CHUNK)
     a, b = at.latents(len(t), seed, 2)
     if space == "w":
         return squared_speeds(lambda w, _: at.draw(w), at.mapping(a, c), at.mapping(b, c), t, lerp, distance)

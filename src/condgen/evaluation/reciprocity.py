@@ -19,7 +19,7 @@ from condgen.errors import BadInput
 from condgen.evaluation.frechet import frechet
 from condgen.evaluation.measuring import Family, Measured, Measuring
 from condgen.evaluation.probes import given, label_of
-from condgen.evaluation.synthesis import Synthesis, conditions_of
+from condgen.evaluation.synthesis import AtRest, conditions_of
 from condgen.model import Model
 
 FROM_MODEL = "control=untrained model"
@@ -37,7 +37,7 @@ def latent_cycle(m: Measuring) -> Family:
 
 
 def _there_and_back(m: Measuring, model: Model) -> tuple[Tensor, Tensor]:
-    at, c = Synthesis(model), conditions_of(m, m.n)
+    at, c = AtRest(model), conditions_of(m, m.n)
     w = at.mapping(at.latents(m.n, m.seed)[0], c)
     return w, at.space.encode(at.draw(w), c)
 

@@ -26,7 +26,7 @@ from condgen.errors import BadInput
 from condgen.evaluation.judge import Judge
 from condgen.evaluation.measuring import Family, Measured, Measuring
 from condgen.evaluation.probes import given
-from condgen.evaluation.synthesis import Synthesis, conditions_of
+from condgen.evaluation.synthesis import AtRest, conditions_of
 
 DRAWN = 8000
 """Samples, of which half are kept."""
@@ -53,7 +53,7 @@ def separability_w(m: Measuring) -> Family:
 
 def _family(m: Measuring, space: str) -> Family:
     """Beside the best that can be, 1, and beside latents that say nothing: exp of the sum of H(Y)."""
-    at, name, c = Synthesis(m.model), f"separability_{space}", conditions_of(m, DRAWN)
+    at, name, c = AtRest(m.model), f"separability_{space}", conditions_of(m, DRAWN)
     z = at.latents(DRAWN, m.seed)[0]
     w = at.mapping(z, c)
     seen = seen_in(m.judge, at.samples(w), m.real.x)

@@ -4,19 +4,20 @@ Truncation is off, as in all of the papers' measures, and the noise is the model
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from condgen.conditions import Values
-from condgen.editing.space import Space, require
+from condgen.editing.space import Space, at_rest, require
 from condgen.errors import BadInput
 from condgen.evaluation.measuring import Measuring
 from condgen.model import Model
 
 
-class Synthesis:
+class AtRest:
     """`mapping` and `synthesis` of a model; answers lie on the CPU.
 
     Args:
@@ -43,25 +44,41 @@ class Synthesis:
         given = self.space.conditions(c, len(z))
         return self._in_chunks(z, lambda part, rows: self.model.mapping(part, {k: self._there(v[rows]) for k, v in given.items()}))
 
-    def draw(self, w: Tensor) -> Tensor:
-        """Pictures (n, *shape) of w (n, w_dim) or (n, layers, w_dim), without bounds. Raises BadInput where one is not finite."""
-        found = self._in_chunks(w, lambda part, _: self.model.synthesis(part))
+    def noise(self, n: int, seed: int) -> list[Tensor]:
+        """Fresh noise of n samples, (n, 1, h, w) for each layer; [] where there is none."""
+        with at_rest(self.model):
+            self.model.noise.seed(seed)
+            return [layer.to("cpu", self.dtype) for layer in self.model.draw_noise(n)]
+
+    def draw(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """Pictures (n, *shape) of w (n, w_dim) or (n, layers, w_dim), without bounds.
+
+        Args:
+            w: what is drawn.
+            noise: (n, 1, h, w) for each layer; None for the model's own.
+
+        Raises:
+            BadInput: where a picture is not finite.
+        """
+
+        def drawn(part: Tensor, rows: Tensor) -> Tensor:
+            some = None if noise is None else [self._there(layer[rows]) for layer in noise]
+            x: Tensor = self.model.synthesis(part, some)
+            return x
+
+        found = self._in_chunks(w, drawn)
         if not bool(found.isfinite().all()):
             raise BadInput("the model draws values that are not finite numbers; train it again, or choose an earlier checkpoint")
         return found
 
-    def samples(self, w: Tensor) -> Tensor:
+    def samples(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """As `draw`, brought to [-1, 1] where they are pictures: what a person sees."""
-        return self.draw(w).clamp(-1, 1) if len(self.model.shape) == 3 else self.draw(w)
+        x = self.draw(w, noise)
+        return x.clamp(-1, 1) if len(self.model.shape) == 3 else x
 
-    @torch.no_grad()
     def _in_chunks(self, x: Tensor, of: Any) -> Tensor:
-        was = self.model.training
-        self.model.eval()
-        try:
+        with at_rest(self.model):
             parts = [of(self._there(x[rows]), rows).cpu().to(self.dtype) for rows in torch.arange(len(x)).split(self.chunk)]
-        finally:
-            self.model.train(was)
         return torch.cat(parts)
 
     def _there(self, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import BadInput, require_positive, unknown
+from condgen.errors import BadInput, require_positive, require_range, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.models.gan import adversarial_turns, game_named, pair
 from condgen.networks.embed import SchemaEmbedding
@@ -55,6 +55,7 @@ class CGAN(Sampler):
     ):
         super().__init__(shape, schema)
         require_positive(z_dim=z_dim, width=width, lazy=lazy)
+        require_range(0, math.inf, r1=r1, r2=r2, gp=gp)
         if not schema:
             raise BadInput("cgan needs at least one condition; the data has none: use gan, or add labels")
         if nets not in ("auto", "mirza"):

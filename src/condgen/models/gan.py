@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import require_positive, unknown
+from condgen.errors import require_positive, require_range, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.networks.conv import ConvEncoder, ConvGenerator
 from condgen.networks.mlp import MLP
@@ -52,6 +52,7 @@ class GAN(Sampler):
     ):
         super().__init__(shape, {})
         require_positive(z_dim=z_dim, width=width, lazy=lazy)
+        require_range(0, math.inf, r1=r1, r2=r2, gp=gp)
         self.z_dim, self.game = z_dim, game_named(game)
         self.penalties = {"r1": r1, "r2": r2, "gp": gp, "lazy": lazy}
         self.G, self.D = pair(self.shape, {}, z_dim, width)
@@ -144,7 +145,7 @@ PRESETS = {
         model="gan.GAN",
         data="lfw64-landmarks",
         size=32,
-        options={"z_dim": 128, "width": 32, "r1": 0.5, "lazy": 8},
+        options={"z_dim": 128, "width": 16, "r1": 0.5, "lazy": 8},
         optimizers={"*": Optimizer(lr=5e-4, betas=(0.0, 0.99), schedule="late")},
         conditions=("none",),
         batch=16,

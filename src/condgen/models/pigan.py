@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.data.store import Batch
-from condgen.errors import BadInput, require_positive, unknown
+from condgen.errors import BadInput, require_positive, require_range, unknown
 from condgen.model import Optimizer, Run, Sampler, Shape, Turn
 from condgen.networks.conv import ConvEncoder, ConvGenerator
 from condgen.networks.layers import SLOPE
@@ -71,6 +71,7 @@ class PiGAN(Sampler):
     ):
         super().__init__(shape, {})
         require_positive(z_dim=z_dim, width=width, lazy=lazy, k=k)
+        require_range(0, math.inf, r1=r1)
         if not 0 < pi < 1:
             raise BadInput(f"pi is {pi!r}; expected a number between 0 and 1, such as .1 (cover the data) or .9 (good samples)")
         for what, value, valid in (("g_loss", g_loss, G_LOSSES), ("nets", nets, NETS), ("prior of z", z_prior, PRIORS)):

@@ -4,6 +4,8 @@ The discriminator is that of progressive growing (arXiv 1710.10196) as StyleGAN 
 second halves the sides behind a blur, a channel of minibatch deviation at the smallest one, and no normalisation. The encoder is that
 of StyleALAE (arXiv 2004.04467, section 4): what the synthesis writes into each layer, mean and deviation of its channels, is read there
 before it is removed.
+
+Halving is cheaper here than published: one convolution of 3x3 with stride 2, where there four neighbours' answers are averaged.
 """
 
 import math
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Schema, Values
 from condgen.networks.embed import SchemaEmbedding
-from condgen.networks.equalised import Bias, Blur, EqualConv, EqualLinear, leaky, minibatch_stddev
+from condgen.networks.equalised import Bias, Blur, EqualConv, EqualLinear, leaky, minibatch_stddev, pixel_norm
 from condgen.networks.style import stages
 
 
@@ -52,7 +54,7 @@ class StyleCritic(nn.Module):
 
     Args:
         shape: (c, h, w) of the picture.
-        schema: conditions, joined to the last hidden layer's input; {} for none.
+        schema: conditions, which add to the last hidden layer as much as the picture does; {} for none.
         width, widest: channels at full size, and at most.
         blur: before halving; else pixels are averaged behind it.
         group: samples over which the minibatch deviation is taken; 1 for none.
@@ -79,7 +81,8 @@ class StyleCritic(nn.Module):
         self.colours = nn.ModuleDict({str(i): Colours(shape[0], channels[i]) for i in seen})
         self.halvings = nn.ModuleList(Halving(b, a, blur) for a, b in pairwise(channels))  # [i]: from stage i + 1 to i
         self.conv, self.bias = EqualConv(top + (group > 1), top), Bias(top)
-        self.joint = EqualLinear(top * math.prod(self.sides[0]) + self.embed.out, top)
+        self.joint = EqualLinear(top * math.prod(self.sides[0]), top)
+        self.told = EqualLinear(self.embed.out, top) if schema else None
         self.last = EqualLinear(top, 1, gain=1.0)
 
     def forward(self, x: Float[Tensor, "b ch h w"], c: Values, stage: float | None = None) -> Float[Tensor, "b 1"]:
@@ -93,7 +96,10 @@ class StyleCritic(nn.Module):
                 h = torch.lerp(self.colours[str(i)](F.avg_pool2d(x, 2)), h, share)
         h = minibatch_stddev(h, self.group) if self.group > 1 else h
         h = leaky(self.bias(self.conv(h)))
-        return self.last(leaky(self.joint(self.embed(c, h.flatten(1))))).float()
+        hidden = self.joint(h.flatten(1))
+        if self.told is not None:  # by weights of their own: among thousands of features, conditions would hardly be heard
+            hidden = hidden + self.told(pixel_norm(self.embed(c, hidden[:, :0])))
+        return self.last(leaky(hidden)).float()
 
 
 class StyleEncoder(nn.Module):

@@ -40,7 +40,9 @@ def stages(shape: tuple[int, ...], width: int, widest: int) -> tuple[list[tuple[
 
 
 class Mapping(nn.Module):
-    """z and conditions -> w: joined, normalised, then dense layers with leaky rectifiers. Without any layer, w is the normalised z.
+    """z and conditions -> w: each normalised, joined, then dense layers with leaky rectifiers. Without any layer, w is the normalised z.
+
+    Apart, so that conditions weigh as much as z from the first step: the published labels enter by a matrix of N(0, 1).
 
     Args:
         z_dim: of z and, where there is a layer, of w; `out` is the dimension of w.
@@ -58,7 +60,9 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList(EqualLinear(a, b, lr_mul=lr_mul) for a, b in pairwise(widths))
 
     def forward(self, z: Float[Tensor, "b z"], c: Values) -> Float[Tensor, "b wd"]:
-        h = pixel_norm(self.embed(c, z))
+        h = pixel_norm(z)
+        if self.embed.names:
+            h = torch.cat([h, pixel_norm(self.embed(c, z[:, :0]))], 1)
         for layer in self.layers:
             h = leaky(layer(h))
         return h.float()
@@ -129,9 +133,9 @@ class StyleLayer(nn.Module):
         if self.noise is not None and noise is not None:
             x = x + noise.to(x.dtype) * self.noise.to(x.dtype).view(-1, 1, 1)
         x = leaky(self.bias(x))
-        if self.conv is None:
-            x = x - x[:, :, :1, :1]  # no norm sees it; but an even map less its mean is rounding, which the norm would enlarge
         if self.kind == "adain" and self.style is not None:
+            if self.conv is None:
+                x = x - x[:, :, :1, :1]  # the norm does not see it; but an even map less its mean is rounding, which it would enlarge
             return adain(x, self.style(w))
         return pixel_norm(x) if self.kind == "plain" else x * math.sqrt(2)
 
