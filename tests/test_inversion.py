@@ -143,9 +143,9 @@ def test_more_starts_are_never_worse():
 def test_a_row_does_not_know_its_neighbours(schema):
     model, x = Plain(schema=schema).eval(), samples(4)
     c = {"digit": torch.arange(4)} if schema else {}
-    whole = last(invert(model, x, c, steps=50, restarts=2))
+    whole = last(invert(model, x, c, steps=20, restarts=2))  # more steps enlarge what batches of another size round otherwise
     for i in range(4):
-        alone = last(invert(model, x[i : i + 1], {k: v[i : i + 1] for k, v in c.items()}, steps=50, restarts=2))
+        alone = last(invert(model, x[i : i + 1], {k: v[i : i + 1] for k, v in c.items()}, steps=20, restarts=2))
         assert torch.allclose(alone.z[0], whole.z[i], atol=1e-5)
 
 

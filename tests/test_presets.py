@@ -72,7 +72,9 @@ def shrunk(run: Run, tiny: Path) -> Run:
 
 def test_there_are_presets_of_every_model():
     assert {run.model.partition(".")[0] for run in PRESETS.values()} == set(models.names())
-    assert all(run.name == name and name.startswith(run.model.partition(".")[0].replace("_", "-") + "-") for name, run in PRESETS.items())
+    for name, run in PRESETS.items():
+        file, _, cls = run.model.partition(".")
+        assert run.name == name and name.startswith((file.replace("_", "-") + "-", cls.lower() + "-")), "after the file, or the class"
 
 
 @each_preset
