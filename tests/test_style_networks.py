@@ -14,7 +14,7 @@ from condgen.networks.equalised import ROOT2, Bias, Blur, EqualConv, EqualLinear
 from condgen.networks.reading import ReadingBlock, StyleCritic, StyleEncoder, statistics
 from condgen.networks.style import Mapping, StyleLayer, Synthesis, adain, demodulation, grouped, modulated, stages
 from condgen.objectives.penalties import path_lengths
-from condgen.styled import AVERAGED, bounded, distinct, swapped
+from condgen.styled import AVERAGED, distinct, swapped
 from styled import styled
 
 
@@ -362,17 +362,6 @@ def test_swapped_layers():
             assert torch.equal(found[i, layer], (other if each[i, layer] else w)[i, layer])
             assert torch.equal(same[i, layer], (other if layer in (1, 3) else w)[i, layer])
     assert torch.equal(swapped(w, other, []), w) and torch.equal(swapped(w, other[:1], range(4)), other[:1].expand(3, 4, 2))
-
-
-def test_bounds_have_the_values_of_a_clamp_and_the_gradient_of_none():
-    x = torch.tensor([-3.0, -1.0, 0.5, 1.0, 4.0]).view(1, 1, 1, 5).requires_grad_()
-    weights = torch.arange(1.0, 6.0)
-    found = bounded(x)
-    assert torch.equal(found, x.clamp(-1, 1)) and torch.equal(torch.autograd.grad((found * weights).sum(), x)[0].flatten(), weights)
-    with torch.no_grad():
-        assert torch.equal(bounded(x), x.clamp(-1, 1)) and not bounded(x).requires_grad
-    points = torch.tensor([[-3.0, 4.0]])
-    assert torch.equal(bounded(points), points) and bounded(x.bfloat16()).dtype == torch.float32
 
 
 def test_the_mean_of_w_in_closed_form():

@@ -184,23 +184,6 @@ def distinct(c: Values) -> tuple[list[int], Tensor]:
     return [first[kind] for kind in sorted(first)], place
 
 
-class _Bounded(torch.autograd.Function):
-    """The values of a clamp, the gradient of none."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clamp(-1, 1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
-
-
 def bounded(x: Tensor) -> Tensor:
-    """Pictures (b, c, h, w) brought to [-1, 1], in float32; points (b, d) stay as they are.
-
-    A descent through it gets the gradient that it would have without bounds. A clamp has none at a saturated pixel: what is too
-    bright by a little could then not be made darker.
-    """
-    bounds: Tensor = _Bounded.apply(x.float()) if x.dim() == 4 else x.float()
-    return bounds
+    """Pictures (b, c, h, w) cut to [-1, 1], in float32; points (b, d) stay as they are."""
+    return x.float().clamp(-1, 1) if x.dim() == 4 else x.float()
