@@ -97,7 +97,7 @@ class StyleGAN(Styled):
         grow_steps: int = 0,
     ):
         super().__init__(shape, schema or {})
-        require_positive(z_dim=z_dim, width=width, lr_mul=lr_mul)
+        require_positive(lr_mul=lr_mul)
         require_range(0, 1, mixing=mixing, ada=ada)
         require_range(0, math.inf, r1=r1, r2=r2, gp=gp, drift=drift, path_length=path_length)
         for name, value in {"z_dim": z_dim, "width": width, "widest": widest, "lazy": lazy, "path_lazy": path_lazy, "group": group}.items():
