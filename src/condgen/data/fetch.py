@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 from urllib.request import urlopen
 
 from condgen.data.cache import cache_folder, data_folder
@@ -33,6 +34,44 @@ def obtained(folder: str, file: str, mirrors: Sequence[str], verified: Verified)
         return verified(path.read_bytes())
     except ValueError as error:
         raise BadInput(f"{path} is not the {file} of {folder}: {error}. Delete it and load again") from None
+
+
+def fetched_file(folder: str, file: str, address: str, sum_starts: str, most_bytes: int) -> Path:
+    """A large file, downloaded piece by piece into the cache and kept there once its SHA-256 begins as expected.
+
+    Args:
+        folder, file: where it goes below the cache; `address + file` is where it comes from.
+        sum_starts: the first hexadecimal digits of its SHA-256.
+        most_bytes: a longer answer is given up.
+
+    Raises:
+        OSError: where it cannot be reached, or the cache not be written.
+        ValueError: where what came is not the file.
+    """
+    into = cache_folder() / folder
+    into.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{file}.", dir=into)
+    try:
+        with os.fdopen(handle, "wb") as out, urlopen(address + file, timeout=30) as answer:
+            total = _copied(answer, out, most_bytes)
+        if not total.startswith(sum_starts):
+            raise ValueError(f"what came has the SHA-256 {total[:16]}..., which does not begin with {sum_starts}")
+        os.replace(temporary, into / file)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return into / file
+
+
+def _copied(answer: BinaryIO, out: BinaryIO, most_bytes: int) -> str:
+    """Copy to the end; the SHA-256 of what was copied."""
+    total, size = hashlib.sha256(), 0
+    while piece := answer.read(1 << 20):
+        size += len(piece)
+        if size > most_bytes:
+            raise ValueError(f"what came has more than {most_bytes} bytes")
+        total.update(piece)
+        out.write(piece)
+    return total.hexdigest()
 
 
 def with_sum(content: bytes, sha256: str) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any
 
 from condgen.conditions import Attributes, Box, Condition, Keypoints, Label, Picture, Schema, Text, Vector
 
-CLASS_WORDS = ("label", "class", "category", "digit", "species", "target", "mode", "kind", "character", "letter")
+CLASS_WORDS = ("label", "class", "category", "digit", "species", "target", "mode", "kind", "character", "letter", "domain")
 TEXT_WORDS = ("text", "caption", "captions", "prompt", "description", "sentence", "title")
 ROW_NUMBERS = ("id", "index", "row", "image_id")
 ATTRIBUTES = "attributes"

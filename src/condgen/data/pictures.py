@@ -101,12 +101,12 @@ def _inferred(place: Place, survey: Survey, table: Table, wish: Wish) -> Schema:
     rows = [r.words for i, r in enumerate(table.records) if i not in unsaid]
     found = infer(rows, _picture_size(place, rows, wish.size))
     survey.notes += found.notes
-    return _with_empty_classes(found.schema, table.classes)
+    return _with_empty_classes(found.schema, table)
 
 
-def _with_empty_classes(schema: Schema, classes: tuple[str, ...]) -> Schema:
+def _with_empty_classes(schema: Schema, table: Table) -> Schema:
     """Class folders name the classes, also those that hold no picture."""
-    return {**schema, "label": Label(classes)} if classes else schema
+    return {**schema, table.classes_are: Label(table.classes)} if table.classes else schema
 
 
 def _picture_size(place: Place, rows: Sequence[dict[str, Any]], size: int | None) -> Callable[[str], tuple[int, int, int]]:

@@ -17,6 +17,8 @@ MAX_MEMBERS = 1_000_000
 MAX_MEMBER_BYTES = 1 << 30
 MAX_RATIO = 200
 """Largest unpacked over packed size, of a member and of the whole archive. Pictures hardly shrink; bombs do by 1000."""
+SPLITS = ("train", "training", "test", "testing", "traina", "trainb", "testa", "testb")
+"""A folder of such a name is a part of a set, not the set."""
 RATIO_FROM_BYTES = 1 << 20
 TOTAL_RATIO_FROM_BYTES = 64 << 20
 
@@ -126,7 +128,7 @@ def _single_top(names: list[str]) -> str:
     tops = {name.split("/")[0] + "/" for name in names if not _hidden(name)}
     nested = all("/" in name for name in names if not _hidden(name))
     only = tops.pop() if len(tops) == 1 and nested else ""
-    return "" if only.rstrip("/").lower() in ("train", "training", "test", "testing") else only
+    return "" if only.rstrip("/").lower() in SPLITS else only
 
 
 def check_members(path: Path, members: list[ZipInfo], max_member_bytes: int = MAX_MEMBER_BYTES, max_ratio: float = MAX_RATIO) -> None:

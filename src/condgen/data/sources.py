@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from condgen.conditions import Schema, schema_to_json
-from condgen.data import digits, lfw, mixture1d, mixture2d, mnist, omniglot, store
+from condgen.data import digits, domains, lfw, mixture1d, mixture2d, mnist, omniglot, photos, scene_pictures, store
 from condgen.data.arrays import survey_arrays
 from condgen.data.cache import cache_folder, hashes, key_of, publish
 from condgen.data.pictures import Wish, survey_pictures
@@ -19,7 +19,7 @@ from condgen.data.survey import Survey
 from condgen.data.survey import contents as finished
 from condgen.errors import BadInput, unknown
 
-VERSION = 2
+VERSION = 3
 """Raised when the same files are read differently, so that old stores are not used."""
 
 
@@ -42,6 +42,7 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "digits": Source("1,797 real handwritten digits, 8x8 px, embedded", digits.contents),
+    "horse2zebra": Source("1,187 horses, 1,474 zebras, 128x128 px or 64; from $CONDGEN_DATA", domains.horse2zebra, sized=True),
     "lfw64": Source("12,887 faces, 64x64 px, 40 named attributes; from $CONDGEN_DATA/lfw64", lfw.large),
     "lfw64-identity": Source("the same, no person in two splits", lfw.large_by_person),
     "lfw64-landmarks": Source("the faces of lfw64 with 68 key points, 64x64 px or smaller", lfw.large_with_landmarks, sized=True),
@@ -52,6 +53,8 @@ SOURCES: dict[str, Source] = {
     "mixture9": Source("9 Gaussians on a grid, 110,000 points of the plane, embedded", mixture2d.nine),
     "mnist": Source("70,000 handwritten digits, 28x28 px; from $CONDGEN_DATA/mnist or downloaded (11 MB)", mnist.contents, sized=True),
     "omniglot": Source("242 characters of eight alphabets, 20 drawings each, 105x105 px or smaller; 3 MB", omniglot.contents, sized=True),
+    "photos": Source("60 pieces of two photographs, 96x96 px, embedded", photos.contents),
+    "scenes-domains": Source("drawn animals, plain and striped, 64x64 px or 32, 128; hidden pairs", scene_pictures.domains, 2, sized=True),
 }
 
 

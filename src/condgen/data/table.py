@@ -1,12 +1,14 @@
-"""What a folder or zip says about its pictures: a metadata file, StyleGAN's dataset.json, or class folders, as one table."""
+"""What a folder or zip says about its pictures: a metadata file, StyleGAN's dataset.json, two domains, or class folders, as one table."""
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from condgen.data.images import NOT_READ, READ
 from condgen.data.places import Place
@@ -20,6 +22,11 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 CANONICAL = {word: split for split, words in SPLIT_FOLDERS.items() for word in words}
+DOMAINS = ("A", "B")
+DOMAIN_FOLDER = re.compile(rf"({'|'.join(CANONICAL)})[_-]?([AB])", re.IGNORECASE)
+"""trainA, testB and the like, as CycleGAN's sets have them."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,11 @@ class Record:
 
 @dataclass
 class Table:
-    """All records, the classes that have a folder, and what is wrong or worth saying."""
+    """All records, the classes that have a folder, the condition that these are, and what is wrong or worth saying."""
 
     records: list[Record] = field(default_factory=list)
     classes: tuple[str, ...] = ()
+    classes_are: str = "label"
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -63,6 +71,8 @@ def read_table(place: Place) -> Table:
         _from_metadata(place, metadata, pictures, table)
     elif "dataset.json" in place.files:
         _from_stylegan(place, pictures, table)
+    elif any(_domain(name) for name in place.folders):
+        _from_domains(pictures, table)
     else:
         _from_folders(place, pictures, table)
     _note_others(place, {*pictures, *metadata}, table)
@@ -106,6 +116,58 @@ def _from_folders(place: Place, pictures: list[str], table: Table) -> None:
 def _class_folders(folders: list[str], depth: int) -> set[str]:
     """First folders, or with depth 1 those below train/ and test/."""
     return {parts[depth] for name in folders if len(parts := name.split("/")) > depth and (not depth or parts[0].lower() in CANONICAL)}
+
+
+# --- two domains ----------------------------------------------------------------------------------------------------------
+
+
+def _domain(name: str) -> tuple[str, str] | None:
+    """The split and the domain that the first folder of a name says.
+
+    >>> _domain("trainB/n02391049_1.jpg")
+    ('train', 'B')
+    """
+    found = DOMAIN_FOLDER.fullmatch(name.split("/")[0])
+    return (CANONICAL[found[1].lower()], found[2].upper()) if found else None
+
+
+def _from_domains(pictures: list[str], table: Table) -> None:
+    """trainA and trainB, and testA and testB where they are: a picture a record. Raises BadInput where a domain has none to train on."""
+    of: dict[tuple[str, str] | None, list[str]] = defaultdict(list)
+    for name in pictures:
+        of[_domain(name)].append(name)
+    _require_both({domain: len(of["train", domain]) for domain in DOMAINS})
+    for split in SPLIT_FOLDERS:
+        both = [[Record(name, {"domain": domain}, name, split) for name in of[split, domain]] for domain in DOMAINS]
+        table.records += in_turn(both)
+        if sum(map(bool, both)) == 1:
+            table.notes.append(f"{split} has pictures of one domain only")
+    for name in of[None]:
+        table.lacks_row(name, "lies in none of trainA, trainB, testA, testB", "Move it into the folder of its domain")
+        table.records.append(Record(name, {}, name))
+    table.classes, table.classes_are = DOMAINS, "domain"
+
+
+def _require_both(counts: dict[str, int]) -> None:
+    if empty := [f"train{domain}" for domain, n in counts.items() if not n]:
+        have = ", ".join(f"train{domain} has {n}" for domain, n in counts.items() if n) or "there are only others"
+        raise BadInput(
+            f"no pictures in {' and '.join(empty)} ({have}); translation learns from two folders, trainA and trainB, with pictures of one "
+            "domain in each, which need not be equally many"
+        )
+
+
+def in_turn(groups: Sequence[Sequence[T]]) -> list[T]:
+    """All items of all groups, each group in its order and spread evenly, so that every slice holds of each its share.
+
+    >>> "".join(in_turn(["aaaa", "bb"]))
+    'abaaba'
+    """
+    places = [((i + 0.5) / len(group), k, i) for k, group in enumerate(groups) for i in range(len(group))]
+    return [groups[k][i] for _, k, i in sorted(places)]
+
+
+# --- StyleGAN's -----------------------------------------------------------------------------------------------------------
 
 
 def _from_stylegan(place: Place, pictures: list[str], table: Table) -> None:
