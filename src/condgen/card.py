@@ -37,6 +37,9 @@ def snippet(model: Model, name: str) -> str:
     if "sample" in capabilities(model):
         asked = {k: say(c, model.rows[k][0]) for k, c in model.schema.items() if isinstance(c, Label)}
         lines.append(f"x = model.sample({asked!r}, n=16, seed=0)  # float (16, {', '.join(map(str, model.shape))})")
+    elif "translate" in capabilities(model):
+        label, shape = next(c for c in model.schema.values() if isinstance(c, Label)), ", ".join(map(str, model.shape))
+        lines.append(f"y = condgen.api.translate(model, x, {label.names[-1]!r})  # x float (n, {shape}) in [-1, 1]")
     else:
         lines.append(f"print(model)  # it can: {', '.join(capabilities(model)) or 'be trained'}")
     return "\n".join(lines) + "\n"

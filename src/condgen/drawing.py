@@ -68,7 +68,8 @@ def draw(model: Model, asked: Mapping[str, Any], n: int, seed: int | None) -> Dr
         BadInput: for names and values the model does not know, or a model that cannot sample.
     """
     if "sample" not in capabilities(model):
-        raise BadInput(f"{type(model).__name__} cannot sample; it can: {', '.join(capabilities(model)) or 'only be trained'}")
+        hint = ": give it your pictures, by `condgen translate RUN PICTURE --to DOMAIN`" if "translate" in capabilities(model) else ""
+        raise BadInput(f"{type(model).__name__} cannot sample; it can: {', '.join(capabilities(model)) or 'only be trained'}{hint}")
     if n < 1:
         raise BadInput(f"cannot make {n} samples; ask for at least 1")
     label = _open_label(model, asked)
@@ -160,10 +161,12 @@ def _write_grid(drawn: Drawn, out: Path) -> None:
 def describe_text(found: Mapping[str, Any]) -> str:
     """`api.describe` for a person."""
     lines = [f"{found['model']}: {(found.get('about') or '').splitlines()[0]}"]
-    lines += [f"draws samples of shape {tuple(found['shape'])}, {found['parameters']:,} parameters"] if "shape" in found else []
+    does = "translates pictures" if "translate" in found["can"] else "draws samples"
+    lines += [f"{does} of shape {tuple(found['shape'])}, {found['parameters']:,} parameters"] if "shape" in found else []
     lines += [f"can: {', '.join(found['can']) or 'be trained'}"]
     for name, c in (found.get("conditions") or {}).items():
-        lines.append(f"  --set {name}=...  {c['kind']}: " + ", ".join(f"{k} {json.dumps(v)}" for k, v in c.items() if k != "kind"))
+        asked = f"--to ({name})" if "translate" in found["can"] else f"--set {name}=..."
+        lines.append(f"  {asked}  {c['kind']}: " + ", ".join(f"{k} {json.dumps(v)}" for k, v in c.items() if k != "kind"))
     lines += [f"  {k} = {v!r}" for k, v in found["options"].items()]
     run = found.get("run")
     verb = "trained on" if "step" in found else "will train on"  # a preset has no step yet

@@ -8,7 +8,7 @@ encode, decode, weigh a likelihood, see features) is a *capability*: a protocol 
 import inspect
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -81,6 +81,12 @@ class Model(nn.Module, ABC):
     unaveraged: ClassVar[tuple[str, ...]] = ()
     """Attributes that a moving average of the weights copies as they are."""
 
+    evenly: ClassVar[str | None] = None
+    """Name of a Label of which each batch, and each part of one, holds as many of every name, in turn; None for rows as they come."""
+
+    channels_last: ClassVar[bool] = True
+    """Whether it trains faster with channels last: not where instance norms lay every picture out anew."""
+
     walk: ClassVar[str] = "slerp"
     """How one goes from latent to latent: "slerp" for a normal prior, "uniform" for U(-1, 1), "lerp" where there is none."""
 
@@ -126,6 +132,10 @@ class Model(nn.Module, ABC):
 
     def start(self, batch: Batch) -> None:
         """Called once before the first step, with up to 10,000 training samples: for what is set from the data (biases, centring)."""
+
+    def remember(self, joint: Callable[[Tensor], Tensor]) -> None:
+        """Called after every step: for what a model carries on besides its weights, in buffers. `joint` lays the rows (b, ...) of all
+        processes end to end."""
 
     def reads(self, data: Dataset) -> Dataset:
         """The data with whatever conditions the model makes of samples by itself; by default, as they are."""
@@ -272,6 +282,12 @@ class Edits(Protocol):
 
 
 @runtime_checkable
+class Translates(Protocol):
+    def translate(self, x: Tensor, c: Values) -> Tensor:
+        """Pictures x (b, *shape) of either domain, drawn in the domain that c["domain"] names, int64 (b,): (b, *shape)."""
+
+
+@runtime_checkable
 class Styles(Protocol):
     """A model that maps z to an intermediate latent w, and draws w layer by layer: see `styled.Styled`."""
 
@@ -295,6 +311,7 @@ CAPABILITIES: dict[str, type] = {
     "features": Features,
     "classify": Classifies,
     "edit": Edits,
+    "translate": Translates,
     "synthesis": Styles,
 }
 

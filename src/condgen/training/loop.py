@@ -19,13 +19,13 @@ from torch import Tensor
 from condgen import models
 from condgen.data.store import Batch, Dataset
 from condgen.errors import BadInput
-from condgen.model import Model, Run, Samples
+from condgen.model import Model, Run, Samples, Translates
 from condgen.training import checkpoint, order
 from condgen.training.checkpoint import Checkpoint
 from condgen.training.folder import RunFolder
 from condgen.training.health import Balance, Diverged, first_bad
 from condgen.training.preview import preview
-from condgen.training.processes import any_process, check_agreement, make_fabric
+from condgen.training.processes import any_process, check_agreement, end_to_end, make_fabric
 from condgen.training.state import State, begin
 from condgen.training.turns import OutOfMemory, out_of_memory, take_turns
 
@@ -78,6 +78,7 @@ def train(run: Run, model: Model, data: Dataset, out: Path | None = None, fabric
         # Before they meet: a process that leaves right after would take the meeting place of the others with it.
         shares = f"{len(data)} samples, batch {run.batch}, {fabric.world_size} process(es)"
         raise BadInput(f"{shares}: the batch must be a multiple of the processes")
+    order.check_evenly(model, data, run.batch, fabric.world_size)
     fabric.launch()
     state = _ready(run, model, data, fabric)
     folder = RunFolder(out, run, data) if out else None
@@ -100,7 +101,8 @@ def _ready(run: Run, model: Model, data: Dataset, fabric: Fabric) -> State:
     model.start(data.batch(order.permutation(len(data), run.seed, 0)[:10_000]))
     fabric.to_device(model)
     # On every device seen so far convolutions are faster with channels last; values do not change.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if model.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.noise.rank, model.noise.world = fabric.global_rank, fabric.world_size
     return begin(model, run)
 
@@ -121,7 +123,7 @@ def _steps(run: Run, state: State, data: Dataset, fabric: Fabric, folder: RunFol
             recent = {}
         if _due(state.step, run.save_every) or state.step == run.steps:
             saved = save(state, folder, recent)
-        if folder and _due(state.step, run.sample_every) and isinstance(state.model, Samples):
+        if folder and _due(state.step, run.sample_every) and isinstance(state.model, Samples | Translates):
             with folder.writing():
                 preview(state, data, folder.samples(state.step))
         leaves = True
@@ -157,12 +159,13 @@ def step_or_none(run: Run, state: State, data: Dataset, fabric: Fabric, clock: "
 
 def one_step(run: Run, state: State, data: Dataset, fabric: Fabric) -> dict[str, Tensor]:
     """Every turn of one step, on this process's part of its batch."""
-    mine = np.split(order.rows(len(data), run.batch, run.seed, state.step), fabric.world_size)[fabric.global_rank]
+    mine = np.split(order.rows_for(state.model, data, run.batch, run.seed, state.step), fabric.world_size)[fabric.global_rank]
     batch = data.batch(mine)
     batch = Batch(fabric.to_device(batch.x), {k: fabric.to_device(v) for k, v in batch.c.items()})
     # After the batch is fetched: whatever fetching draws must not move the noise.
     seed_noise(run, state, fabric)
     losses = take_turns(run, state, batch, fabric)
+    state.model.remember(lambda rows: end_to_end(rows, fabric))
     state.step += 1
     if state.ema:
         state.ema.update(run.batch, state.step * run.batch)
@@ -194,10 +197,12 @@ def go_back(run: Run, state: State, saved: Checkpoint, fabric: Fabric, folder: R
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     mine = run.batch // fabric.world_size
-    if state.micro >= mine:
+    least = order.least(state.model)
+    if state.micro >= mine // least:
         remedy = "take smaller pictures (--size), a smaller model, or another device"
-        raise BadInput(f"out of memory at step {state.step} with one sample at a time: {remedy}")
-    stopped, micro, seconds = state.step, min(2 * state.micro, mine), state.seconds
+        few = "one sample" if least == 1 else f"{least} samples"
+        raise BadInput(f"out of memory at step {state.step} with {few} at a time: {remedy}")
+    stopped, micro, seconds = state.step, min(2 * state.micro, mine // least), state.seconds
     state.restore(saved)
     state.micro, state.seconds = micro, seconds
     sentence = "out of memory at step %d: batches of %d are now cut in %d parts whose gradients add up; the effective batch is unchanged"

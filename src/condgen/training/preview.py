@@ -1,13 +1,15 @@
-"""A grid of samples at conditions that stay the same over a run, drawn with the averaged weights."""
+"""A grid of samples at conditions that stay the same over a run, or of translations of the same pictures, by the averaged weights."""
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from condgen.conditions import Label, Values, say
 from condgen.data.store import Dataset
+from condgen.model import Translates
 from condgen.training.health import log_sameness
 from condgen.training.state import State
 from condgen.training.turns import out_of_memory
@@ -18,11 +20,11 @@ COLUMNS = 8
 
 def preview(state: State, data: Dataset, file: Path) -> None:
     """Draw the grid to `file` (PNG); a warning is logged if one condition's samples are nearly the same."""
-    values, groups = asked(state, data)
+    model = state.model
     if state.ema:
         state.ema.swap()
     try:
-        x = state.model.sample(values, n=len(groups), seed=0)  # type: ignore[operator]
+        x = translations(model, data) if isinstance(model, Translates) else samples(state, data)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -31,11 +33,33 @@ def preview(state: State, data: Dataset, file: Path) -> None:
     finally:
         if state.ema:
             state.ema.swap()
-    log_sameness(x, data.batch(torch.arange(min(256, len(data)))).x, groups)
     if x.dim() == 4:
         from condgen.evaluation.grids import save_png
 
         save_png(x, file, columns=COLUMNS)
+
+
+def samples(state: State, data: Dataset) -> Tensor:
+    """Samples (n, *shape), and a warning where those of one condition are nearly the same."""
+    values, groups = asked(state, data)
+    x = state.model.sample(values, n=len(groups), seed=0)  # type: ignore[operator]
+    log_sameness(x, data.batch(torch.arange(min(256, len(data)))).x, groups)
+    return x
+
+
+@torch.no_grad()
+def translations(model: Any, data: Dataset) -> Tensor:
+    """Three rows of pictures for each domain, (6 * COLUMNS, *shape): the data's first ones, translated, and translated back."""
+    domain, rows = torch.as_tensor(data.content.columns["domain"]), []
+    model.eval()
+    for value in (0, 1):
+        x = data.batch(torch.nonzero(domain == value)[:COLUMNS, 0]).x.to(model.device)
+        x = x[torch.arange(COLUMNS, device=x.device) % len(x)]
+        here, there = ({"domain": torch.full((COLUMNS,), v, device=x.device)} for v in (value, 1 - value))
+        moved = model.translate(x, there)
+        rows += [x, moved, model.translate(moved, here)]
+    model.train()
+    return torch.cat(rows)
 
 
 def asked(state: State, data: Dataset) -> tuple[Values, list[str]]:

@@ -42,6 +42,11 @@ def average(tensors: list[Tensor], fabric: Fabric) -> None:
         t.copy_(mean.view_as(t))
 
 
+def end_to_end(rows: Tensor, fabric: Fabric) -> Tensor:
+    """The rows (b, ...) of all processes, as many on each, in their order: (processes * b, ...). Every process must ask."""
+    return rows if fabric.world_size == 1 else cast(Tensor, fabric.all_gather(rows.contiguous())).flatten(0, 1)
+
+
 def any_process(flag: bool, fabric: Fabric) -> bool:
     """Whether the flag is up on at least one process. Every process must ask."""
     if fabric.world_size == 1:

@@ -16,6 +16,11 @@ def late(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
     return o.lr * min(1.0, max(0.01, 2 * (1 - step / steps))), o.momentum
 
 
+def half(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
+    """Constant for the first half, then linearly to 0. Zhu et al. 2017, arXiv 1703.10593, section 4: 100 epochs of each."""
+    return o.lr * min(1.0, 2 * max(0.0, 1 - step / steps)), o.momentum
+
+
 def cosine(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
     """Half a cosine from lr to 0. Loshchilov & Hutter 2016, arXiv 1608.03983, without restarts."""
     return o.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))), o.momentum
@@ -35,12 +40,13 @@ def gauthier(step: int, steps: int, o: Optimizer) -> tuple[float, float]:
 SCHEDULES: dict[str, Callable[[int, int, Optimizer], tuple[float, float]]] = {
     "constant": constant,
     "late": late,
+    "half": half,
     "cosine": cosine,
     "pylearn2": pylearn2,
     "gauthier": gauthier,
 }
 
-STRETCHED = ("late", "cosine")
+STRETCHED = ("late", "half", "cosine")
 """Those that move with the length of the run, so that a run made longer or shorter on its way is not one of that length."""
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from condgen.data.store import Batch
 from condgen.model import Run, Turn
 from condgen.training.health import check_losses
+from condgen.training.order import least
 from condgen.training.processes import any_process, average
 from condgen.training.state import State
 
@@ -28,7 +29,7 @@ def take_turns(run: Run, state: State, batch: Batch, fabric: Fabric) -> dict[str
         OutOfMemory: on every process, where it happened on one.
     """
     state.schedule(run)
-    parts = [(state.model.turns(piece, state.step), len(piece.x) / len(batch.x)) for piece in cut(batch, state.micro)]
+    parts = [(state.model.turns(piece, state.step), len(piece.x) / len(batch.x)) for piece in cut(batch, state.micro, least(state.model))]
     losses: dict[str, Tensor] = {}
     while (means := turn_gradients(parts, state, fabric)) is not None:
         players = list(dict.fromkeys(name.split("/")[0] for name in means))
@@ -92,11 +93,11 @@ def descend(turn: Turn, state: State, fabric: Fabric, share: float) -> dict[str,
     return {name: v.detach() for name, v in means.items()}
 
 
-def cut(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in at most `parts` pieces of one size; the last may be smaller."""
+def cut(batch: Batch, parts: int, least: int = 1) -> list[Batch]:
+    """The batch in at most `parts` pieces of one size, a multiple of `least`; the last may be smaller."""
     if parts == 1:
         return [batch]
-    size = -(-len(batch.x) // parts)
+    size = -(-len(batch.x) // (parts * least)) * least
     return [Batch(batch.x[i : i + size], {k: v[i : i + size] for k, v in batch.c.items()}) for i in range(0, len(batch.x), size)]
 
 
