@@ -75,7 +75,7 @@ def plan(model: str, source: str | os.PathLike[str], size: int | None = None, sk
     )
 
 
-SAMPLE_NUMBERS = {"mixture1d": 1, "mixture2d": 2, "digits": 64, "mnist": 784, "lfwcrop32": 3072, "omniglot": 11025}
+SAMPLE_NUMBERS = {"mixture1d": 1, "mixture2d": 2, "digits": 64, "mnist": 784, "lfwcrop32": 3072, "omniglot": 11025, "scenes-domains": 12288}
 """Numbers in a sample of the sets that presets train on."""
 
 
@@ -228,6 +228,25 @@ def load(name: str | os.PathLike[str], revision: str | None = None) -> Model:
     """
     root = home(name)
     return pretrained.load(root if root.exists() else name, revision)  # a Path would forget that it was ./written/so
+
+
+def translate(model: Model | str | os.PathLike[str], x: torch.Tensor, to: str) -> torch.Tensor:
+    """Pictures of any size drawn in another domain, by a model that translates.
+
+    Args:
+        model: such a model, or its name as for `load`.
+        x: (b, c, h, w) in [-1, 1]; what is too large for the net at once goes through in tiles.
+        to: name of the domain.
+
+    Returns:
+        (b, c, h, w) in [-1, 1], on the CPU.
+
+    Raises:
+        BadInput: for a model that does not translate, an unknown domain, or pictures the model cannot take.
+    """
+    from condgen.editing.translation import Translator
+
+    return Translator(model if isinstance(model, Model) else load(model), to)(x)
 
 
 def evaluate(name: str | os.PathLike[str], metrics: tuple[str, ...] = (), n: int | None = None, seed: int = 0) -> dict[str, Any]:

@@ -15,6 +15,7 @@ REMEDIES = {
     "encode": "models with an encoder are ae, vae, cvae, ali, bigan, alae; for a generator alone, `invert` finds latents by descent",
     "decode": "choose a model that makes samples of latents",
     "synthesis": "models with styles are stylegan and alae",
+    "translate": "a model that translates is cyclegan",
 }
 
 

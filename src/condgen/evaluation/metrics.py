@@ -17,6 +17,7 @@ from condgen.evaluation.correlation import condition_correlation
 from condgen.evaluation.diversity import ratio, within
 from condgen.evaluation.edits import edit_success, z_mse
 from condgen.evaluation.effect import attribute_effect
+from condgen.evaluation.feature_distances import frechet_on_net, kernel_on_net
 from condgen.evaluation.frechet import frechet_of_features, kernel
 from condgen.evaluation.gcn import parzen_gcn
 from condgen.evaluation.inference import label_kept, latent_marginal, reconstruction_ratio, semi_supervised_error
@@ -35,6 +36,8 @@ from condgen.evaluation.resolution import discriminability
 from condgen.evaluation.separability import separability_w, separability_z
 from condgen.evaluation.ssim import likeness, likeness_of_real
 from condgen.evaluation.svm import svm_error
+from condgen.evaluation.textures import texture_auc
+from condgen.evaluation.translation import cycle_l1, domain_accuracy, mask_iou, paired_gain
 from condgen.model import Model, capabilities
 
 CLASSWISE = "classes evenly|ceiling=test rows|control=labels shuffled"
@@ -244,6 +247,19 @@ METRICS: dict[str, Metric] = {
         pictures=True,
         asked_only=True,
     ),
+    "frechet_features": Metric(
+        frechet_on_net, "sample", "`frechet` in the eyes of a feature net; only where asked", higher=False, pictures=True, asked_only=True
+    ),
+    "kernel_features": Metric(
+        kernel_on_net, "sample", "`kernel` in the eyes of a feature net; only where asked", higher=False, pictures=True, asked_only=True
+    ),
+    "texture_auc": Metric(
+        texture_auc,
+        "features",
+        "how well a feature net's Grams tell neighbouring squares from those of other pictures; only where asked",
+        pictures=True,
+        asked_only=True,
+    ),
     "modes": Metric(modes, "sample", "modes of a known mixture with a sample of high quality", points=True, opposite=("modes/kl",)),
     "high_quality": Metric(high_quality, "sample", "share of samples within three sd of a mode of a known mixture", points=True),
     "same_mode_reconstruction": Metric(
@@ -321,6 +337,17 @@ METRICS: dict[str, Metric] = {
         pictures=True,
         asked_only=True,
         opposite=("noise_effect/factors", "noise_effect/variance"),
+    ),
+    "domain_accuracy": Metric(domain_accuracy, "translate", "share of translated pictures that are taken for the asked domain"),
+    "cycle_l1": Metric(cycle_l1, "translate", "difference of a picture and what comes back of it, pixels in [0, 1]", higher=False),
+    "paired_gain": Metric(
+        paired_gain,
+        "translate",
+        "how much nearer translation comes to the same scene in the other domain, where the data have it",
+        opposite=("paired_gain/l1", "paired_gain/tint"),
+    ),
+    "mask_iou": Metric(
+        mask_iou, "translate", "overlap of the object's mask and that seen in the translated picture, where the data have it"
     ),
 }
 
