@@ -73,11 +73,13 @@ def test_a_folder_becomes_a_folder(home, tmp_path, condgen):
     photos, out = tmp_path / "photos", tmp_path / "out"
     for i, name in enumerate(("a.png", "b.jpg", "b.png", "deep/a.png")):
         paint(photos / name, seed=i)
+    (photos / "a.mp4").write_bytes(b"a clip"), (photos / "deep" / "walk.mov").write_bytes(b"a clip")
     (photos / "broken.png").write_bytes(b"no picture"), (photos / "new.heic").write_bytes(b""), (photos / "notes.txt").write_text("")
     paint(photos / "tiny.png", 9, 30), paint(photos / ".hidden" / "x.png")
     done = condgen("translate", home / "run", photos, "--to", "zebra", "--out", out, "--json")
-    assert done.code == 0 and (done.json["made"], done.json["kept"], len(done.json["failed"])) == (4, 0, 3)
-    assert all(any(name in said for said in done.json["failed"]) for name in ("broken.png", "new.heic", "tiny.png: a picture of 9x30 px"))
+    assert done.code == 0 and (done.json["made"], done.json["kept"], len(done.json["failed"])) == (4, 0, 5)
+    unread = ("broken.png", "new.heic", "tiny.png: a picture of 9x30 px", "a.mp4 is a clip in a folder", "walk.mov is a clip in a folder")
+    assert all(any(name in said for said in done.json["failed"]) for name in unread)
     assert list(sizes(out)) == ["a.png", "b.jpg.png", "b.png.png", "deep/a.png"] and hidden(out) == []
     paint(photos / "a.png", seed=9), (out / "b.jpg.png").unlink()
     again = condgen("translate", home / "run", photos, "--to", "zebra", "--out", out, "--json").json
@@ -157,6 +159,44 @@ def test_a_clip_becomes_a_clip_and_goes_on(home, tmp_path, condgen, monkeypatch)
     assert stopped.code == 130 and "stopped: 0 of 1" in stopped.out and not out.exists() and len(hidden(tmp_path)) == 1
     assert condgen(*words).code == 0 and len(seen) == 5, "three frames were there"
     assert np.array_equal(video.read(out).frames, whole.frames) and hidden(tmp_path) == []
+    made = out.read_bytes()
+    assert condgen(*words, "--json").json["kept"] == 1 and out.read_bytes() == made and len(seen) == 5, "a finished clip is kept"
+    assert condgen(*words, "--size", 20, "--json").json["made"] == 1 and video.look(out).height == 20, "asked otherwise, made anew"
+    assert condgen("translate", home / "run", clip, "--to", "zebra", "--json").json["kept"] == 1
+
+
+def test_a_clip_in_the_way_is_not_replaced(home, tmp_path, condgen):
+    pytest.importorskip("cv2")
+    from condgen.data import video
+
+    frames = np.random.default_rng(0).integers(0, 256, (2, 18, 24, 3), dtype=np.uint8)
+    clip, own = tmp_path / "walk.mp4", tmp_path / "walk.zebra.mp4"
+    video.write(clip, frames, 12.0)
+    for note in ("", "condgen-stylize of a night"):
+        video.write(own, frames[:1], 12.0, note=note)
+        before = own.read_bytes()
+        done = condgen("translate", home / "run", clip, "--to", "zebra")
+        assert done.code == 2 and "walk.zebra.mp4 is there, and no translation has written it" in done.err and own.read_bytes() == before
+    assert condgen("translate", home / "run", clip, "--to", "zebra", "--out", own).code == 0 and video.look(own).frames == 2, "named, it is"
+
+
+def test_frames_that_another_command_began_are_dropped_with_the_clip(home, tmp_path, condgen, monkeypatch):
+    pytest.importorskip("cv2")
+    from condgen.data import video
+
+    clip, drawn = tmp_path / "walk [1].mp4", translating.Work.drawn
+    video.write(clip, np.zeros((3, 18, 24, 3), dtype=np.uint8), 12.0)
+    (tmp_path / ".mine.mp4.0123456789abcdef").mkdir(), (tmp_path / ".out [1].mp4.draft").mkdir()
+    words = ["translate", home / "run", clip, "--to", "zebra", "--out", tmp_path / "out [1].mp4"]
+
+    def stops(self, pixels, source):
+        signal.raise_signal(signal.SIGINT)
+        return drawn(self, pixels, source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(translating.Work, "drawn", stops)
+        assert [condgen(*words, "--size", size).code for size in (20, 24)] == [130, 130] and len(hidden(tmp_path)) == 4
+    assert condgen(*words).code == 0 and sorted(hidden(tmp_path)) == [".mine.mp4.0123456789abcdef", ".out [1].mp4.draft"]
 
 
 def test_a_clip_without_opencv_says_what_to_install(home, tmp_path, condgen, monkeypatch):

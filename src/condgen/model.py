@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.asking import complete
-from condgen.conditions import Schema, Values
+from condgen.conditions import Label, Schema, Values
 from condgen.data.store import Batch, Dataset
 from condgen.errors import BadInput, require_whole
 from condgen.run import Optimizer as Optimizer
@@ -133,7 +133,7 @@ class Model(nn.Module, ABC):
     def start(self, batch: Batch) -> None:
         """Called once before the first step, with up to 10,000 training samples: for what is set from the data (biases, centring)."""
 
-    def remember(self, joint: Callable[[Tensor], Tensor]) -> None:
+    def after_step(self, joint: Callable[[Tensor], Tensor]) -> None:
         """Called after every step: for what a model carries on besides its weights, in buffers. `joint` lays the rows (b, ...) of all
         processes end to end."""
 
@@ -320,3 +320,11 @@ def capabilities(model: type[Model] | Model) -> list[str]:
     """Names of what the model can do besides being trained."""
     cls = model if isinstance(model, type) else type(model)
     return [name for name in CAPABILITIES if callable(getattr(cls, name, None))]
+
+
+def domain_of(model: Model) -> tuple[str, Label]:
+    """The label that names the domains: the model's `domain`, else its first. Raises BadInput where it has none."""
+    for name in ("domain", *model.schema):
+        if isinstance(label := model.schema.get(name), Label):
+            return name, label
+    raise BadInput(f"{type(model).__name__} reads no label that would name domains")

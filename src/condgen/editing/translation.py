@@ -1,35 +1,35 @@
 """Pictures of any size through a model that translates between domains, in bounded memory.
 
 A convolutional translator takes every size that is a multiple of its stride: a picture is continued by reflection up to the next one,
-and cut again. Up to `LARGEST` pixels go through at once. A larger picture goes in tiles, each with a rim of `MARGIN` px that is thrown
-away. So far the nets' convolutions see, and no further; but instance norm sees the whole picture, and a tile of sky would be normalised
+and cut again. Up to `LARGEST` pixels go through at once. A larger picture goes in tiles, each with a rim that is thrown away, as
+wide as the nets' convolutions see; but instance norm sees the whole picture, and a tile of sky would be normalised
 as if all were sky. Therefore the norms' means and variances are taken once, layer by layer, from a mosaic of crops that are spread evenly
 over the picture, and all tiles use these: tiles then meet without a seam.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from condgen.conditions import Label
 from condgen.data.images import MAX_PIXELS
 from condgen.data.store import to_bytes, to_float
 from condgen.editing.space import at_rest, require
 from condgen.errors import BadInput, unknown
-from condgen.model import Model
+from condgen.model import Model, domain_of
 
 LARGEST = 1024 * 1024
 """Pixels that go through the net at once."""
 TILE = 1024
 """Side of a tile in px, its rims included."""
 MARGIN = 96
-"""Rim in px: more than the published generator of nine blocks sees to any side, which is 88."""
+"""Rim in px, at least: more than the published generator of nine blocks sees to any side. Deeper nets get a wider one, see `reach`."""
 CROP = 128
 """Side of a piece of the mosaic in px: many small pieces see more of the picture than a few large ones, and came nearer to the whole."""
 LEAST = 16
@@ -73,6 +73,7 @@ class Translator:
             raise unknown("domain", to, label.names)
         self.to, self.index = to, label.names.index(to)
         self.multiple: int | None = getattr(model, "multiple", None)
+        self.margin = max(MARGIN, reach(model))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Pictures (b, c, h, w) in [-1, 1] drawn in the domain, on the CPU. Raises BadInput for a size or channels it cannot take."""
@@ -101,6 +102,10 @@ class Translator:
             raise BadInput(f"a picture of {w}x{h} px; this model takes {self.model.shape[2]}x{self.model.shape[1]} px alone")
         if self.multiple is not None and min(h, w) < max(LEAST, self.multiple):
             raise BadInput(f"a picture of {w}x{h} px; this model takes sides of at least {max(LEAST, self.multiple)} px")
+        if h * w > LARGEST and TILE - 2 * self.margin < TILE // 4:
+            raise BadInput(
+                f"a picture of {w}x{h} px; this model sees {self.margin} px around a pixel, too far for tiles: at most 1 megapixel"
+            )
         if h * w > MAX_PIXELS:
             raise BadInput(f"a picture of {w}x{h} px; at most {MAX_PIXELS // 1_000_000} megapixels are translated")
 
@@ -112,7 +117,7 @@ class Translator:
         norms = SharedNorms()
         with norms.taken():
             self._drawn(torch.cat([read(box) for box in mosaic(h, w)]))
-        for inner, outer in tiles(h, w, self.multiple or 1):
+        for inner, outer in tiles(h, w, self.multiple or 1, self.margin):
             with norms.given():
                 part = self._drawn(read(outer))
             yield inner, part[(..., *inner.within(outer).at)]
@@ -124,14 +129,6 @@ class Translator:
         with at_rest(self.model):
             drawn: Tensor = self.model.translate(wide.to(self.model.device), c)
         return drawn[..., :h, :w].float().cpu()
-
-
-def domain_of(model: Model) -> tuple[str, Label]:
-    """The label that names the domains: the model's `domain`, else its first. Raises BadInput where it has none."""
-    for name in ("domain", *model.schema):
-        if isinstance(label := model.schema.get(name), Label):
-            return name, label
-    raise BadInput(f"{type(model).__name__} reads no label that would name domains")
 
 
 def _reader(x: Tensor) -> Callable[[Box], Tensor]:
@@ -147,26 +144,51 @@ def _continued(x: Tensor, multiple: int) -> Tensor:
 # --- tiles ----------------------------------------------------------------------------------------------------------------
 
 
-def tiles(h: int, w: int, multiple: int) -> Iterator[tuple[Box, Box]]:
+def reach(model: nn.Module) -> int:
+    """How many px to any side a net of the model sees at most, 0 where it has no convolutions.
+
+    Counted along each child's convolutions as if they stood in a row, so that branches are counted too far and never too near.
+    """
+    return max((math.ceil(_reach(child)) for child in model.children()), default=0)
+
+
+def _reach(net: nn.Module) -> float:
+    seen, pixel = 0.0, 1.0  # px of the picture: seen so far, and from one place of the layer to the next
+    for layer in net.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            pixel /= layer.stride[0]
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            seen += max((k - 1) * d for k, d in zip(layer.kernel_size, layer.dilation, strict=True)) / 2 * pixel
+        if isinstance(layer, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d):
+            pixel *= layer.stride[0] if isinstance(layer.stride, tuple) else layer.stride
+        if isinstance(layer, nn.Upsample):
+            pixel /= float(layer.scale_factor or 1)  # type: ignore[arg-type]
+            seen += pixel
+    return seen
+
+
+def tiles(h: int, w: int, multiple: int, margin: int | None = None) -> Iterator[tuple[Box, Box]]:
     """Boxes that cover (h, w) once, each with the box around it that is translated; corners lie on multiples.
 
+    Args:
+        h, w: of the picture.
+        multiple: of sides.
+        margin: px around a box, `MARGIN` where none is given.
+
     >>> len(list(tiles(1500, 2000, 4))), next(tiles(1500, 2000, 4))[1]
-    (6, Box(top=0, bottom=846, left=0, right=766))
+    (6, Box(top=0, bottom=844, left=0, right=760))
     """
-    for top, bottom in _cuts(h, multiple):
-        for left, right in _cuts(w, multiple):
-            outer = Box(max(0, top - _rim(multiple)), min(h, bottom + MARGIN), max(0, left - _rim(multiple)), min(w, right + MARGIN))
+    margin = MARGIN if margin is None else margin
+    rim = -(-margin // multiple) * multiple  # so that the nets' strides fall on the same pixels as in the whole picture
+    for top, bottom in _cuts(h, multiple, rim):
+        for left, right in _cuts(w, multiple, rim):
+            outer = Box(max(0, top - rim), min(h, bottom + margin), max(0, left - rim), min(w, right + margin))
             yield Box(top, bottom, left, right), outer
 
 
-def _rim(multiple: int) -> int:
-    """To the left and upwards: a multiple, so that the nets' strides fall on the same pixels as in the whole picture."""
-    return -(-MARGIN // multiple) * multiple
-
-
-def _cuts(side: int, multiple: int) -> Iterator[tuple[int, int]]:
+def _cuts(side: int, multiple: int, rim: int) -> Iterator[tuple[int, int]]:
     """About equal pieces of a side, as long as a tile less its rims at most."""
-    many = -(-side // (TILE - 2 * _rim(multiple) - multiple))
+    many = -(-side // (TILE - 2 * rim - multiple))
     places = [i * side // many // multiple * multiple for i in range(many)] + [side]
     yield from zip(places, places[1:], strict=False)
 

@@ -1,8 +1,8 @@
 """A person's pictures, folders of them and clips, drawn in another domain: `condgen translate RUN FILE ... --to DOMAIN`.
 
 A picture keeps its size where the model's nets allow. Each finished picture is written whole, with a note in the PNG of what it was made
-from: weights, domain, size and the file's content. The same command again keeps those whose note still holds and makes the others. Of a
-clip the finished frames wait in a hidden folder beside it until all are there.
+from: weights, domain, size and the file's content; a clip has the same note at its end. The same command again keeps those whose note still
+holds and makes the others. Of a clip the finished frames wait in a hidden folder beside it until all are there.
 """
 
 import re
@@ -21,10 +21,11 @@ if TYPE_CHECKING:  # tensors and pictures are imported once there is something t
 SMALLEST, LARGEST = 16, 8192
 """Of --size, in px."""
 EPILOG = """FILE is a picture, a folder of pictures, or a clip (.mp4 and the like). A picture becomes a PNG, a folder one of PNGs
-with the same names, a clip an .mp4 without sound. The same command again goes on where it stopped: what is finished is kept.
+with the same names, a clip an .mp4 without sound. Clips in a folder are named and left: name them as files. The same command again goes on
+where it stopped: what is finished is kept.
 
 Pictures keep their size: above 1 megapixel they go through in tiles, above 64 they are refused. What a run learnt at 64 px it draws as
-fine as there; --size 256 brings the shorter side of larger pictures to 256 px first.
+fine as there; --size 256 brings the shorter side to 256 px first, that of smaller pictures too.
 
   condgen translate runs/cyclegan-horse2zebra meadow.jpg --to zebra --size 256 --out meadow-zebra.png
   condgen translate runs/cyclegan-horse2zebra horses/ --to zebra --out zebras/"""
@@ -108,7 +109,7 @@ def _placed(model: "Model") -> "Model":
 def direction(model: "Model", to: str | None, source: str | None) -> str:
     """The domain that is meant. Raises BadInput for a name the model does not know, and where none follows from what was given."""
     from condgen.editing.space import require
-    from condgen.editing.translation import domain_of
+    from condgen.model import domain_of
 
     require(model, "translate")
     names = domain_of(model)[1].names
@@ -174,22 +175,25 @@ def _of_file(file: Path, word: str, out: Path | None, single: bool) -> "Job":
 
 
 def _of_folder(folder: Path, word: str, out: Path | None, single: bool) -> list["Job"]:
-    """Its pictures, also those in folders below; of a kind that is not read too, so that none is passed over in silence."""
+    """Its pictures, also those in folders below; what is not read, and clips, too, so that none is passed over in silence."""
+    from condgen.data.video import is_clip
     from condgen.edits.translating import Job
 
     into = folder.with_name(f"{folder.resolve().name}.{word}") if out is None else out if single else out / folder.resolve().name
     if into.is_file() or into.suffix.lower() in (".png", ".mp4"):
         raise BadInput(f"{into}: {folder} is a folder, and so is what it becomes")
-    files = sorted(file for file in folder.rglob("*") if _is_picture(file, folder) and into.resolve() not in file.resolve().parents)
+    files = sorted(file for file in folder.rglob("*") if _is_meant(file, folder) and into.resolve() not in file.resolve().parents)
     if not files:
         raise BadInput(f"{folder} holds no pictures")
-    stems = [file.with_suffix("") for file in files]
-    names = [file.with_suffix(".png") if stems.count(stem) == 1 else Path(f"{file}.png") for file, stem in zip(files, stems, strict=True)]
+    stems = [file.with_suffix("") for file in files if not is_clip(file)]
+    alone = [not is_clip(file) and stems.count(file.with_suffix("")) == 1 for file in files]
+    names = [file.with_suffix(".png") if only else Path(f"{file}.png") for file, only in zip(files, alone, strict=True)]
     return [Job(file, into / name.relative_to(folder), False) for file, name in zip(files, names, strict=True)]
 
 
-def _is_picture(file: Path, folder: Path) -> bool:
+def _is_meant(file: Path, folder: Path) -> bool:
     from condgen.data.images import NOT_READ, READ
+    from condgen.data.video import SUFFIXES
 
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.suffix.lower() in (*READ, *NOT_READ) and file.is_file()
+    return not hidden and file.suffix.lower() in (*READ, *NOT_READ, *SUFFIXES) and file.is_file()

@@ -1,5 +1,6 @@
 """Files drawn in another domain, one after the other: what `condgen translate` does once it is known what becomes what."""
 
+import glob
 import hashlib
 import logging
 import shutil
@@ -19,7 +20,7 @@ from condgen.training.checkpoint import atomic
 log = logging.getLogger("condgen")
 
 NOTE = "condgen-translate"
-"""The text chunk of a PNG that says what it was made from."""
+"""The text chunk of a PNG, and the first word of the note in an .mp4, that says what it was made from."""
 LARGE = 4
 """A picture so many times larger than those the model learnt from is translated, and said to be."""
 
@@ -64,9 +65,9 @@ class Work:
         return hashlib.sha256(self.made_by.encode() + content).hexdigest()[:32]
 
     def refuse_strangers(self, jobs: Sequence[Job]) -> None:
-        """Raises BadInput where a picture would be replaced that no translation has written."""
+        """Raises BadInput where a picture or a clip would be replaced that no translation has written."""
         for job in jobs:
-            if job.out.suffix == ".png" and job.out.exists() and not note_in(job.out):
+            if job.out.exists() and not note_in(job.out):
                 raise BadInput(f"{job.out} is there, and no translation has written it; write to another place, by --out")
 
     def all(self, jobs: Sequence[Job]) -> None:
@@ -100,6 +101,8 @@ class Work:
 
     def picture(self, job: Job) -> bool:
         """Whether it was there already."""
+        if video.is_clip(job.source):
+            raise Unreadable("is a clip in a folder: name the file itself")
         content = job.source.read_bytes()
         if note_in(job.out) == (note := self.note(content)):
             return True
@@ -107,11 +110,12 @@ class Work:
         return False
 
     def clip(self, job: Job) -> bool:
-        """Frame by frame; those that an earlier start finished are taken from its folder."""
+        """Whether it was there already; else frame by frame, where those that an earlier start finished are taken from its folder."""
         facts = video.look(job.source)
         with job.source.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").digest()
-        note = self.note(digest)
+        if note_in(job.out) == (note := self.note(digest)):
+            return True
         parts = job.out.with_name(f".{job.out.name}.{note[:16]}")
         count = 0
         for count, frame in enumerate(video.frames(job.source), 1):
@@ -120,8 +124,8 @@ class Work:
                 write_png(self.drawn(frame, job.source), place, note)
             if count % max(1, facts.frames // 10) == 0:
                 log.info("%s: %d of %d frames", job.source.name, count, facts.frames)
-        video.write(job.out, _frames(parts, count), facts.fps)
-        shutil.rmtree(parts, ignore_errors=True)
+        video.write(job.out, _frames(parts, count), facts.fps, note=f"{NOTE} {note}")
+        forget_frames(job.out)
         return False
 
     def drawn(self, pixels: np.ndarray, source: Path) -> np.ndarray:
@@ -167,9 +171,12 @@ class NotWritten(BadInput):
 
 
 def note_in(file: Path) -> str | None:
-    """What a translated PNG says it was made from; None for any other file, and for none."""
+    """What a translated PNG or .mp4 says it was made from; None for any other file, and for none."""
     from PIL import Image
 
+    if file.suffix.lower() == ".mp4":
+        by, _, said = (video.note_in(file) or "").partition(" ")
+        return said if by == NOTE else None
     try:
         with Image.open(file, formats=("PNG",)) as picture:
             return picture.info.get(NOTE)
@@ -189,6 +196,12 @@ def write_png(pixels: np.ndarray, file: Path, note: str) -> None:
             Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(draft, "PNG", pnginfo=said)
     except OSError as error:
         raise NotWritten(f"{file} cannot be written: {error}") from None
+
+
+def forget_frames(out: Path) -> None:
+    """Drop the folders of frames beside a clip that is there, also those that another size, domain or model began."""
+    for parts in out.parent.glob(f".{glob.escape(out.name)}.{'[0-9a-f]' * 16}"):
+        shutil.rmtree(parts, ignore_errors=True)
 
 
 def _frame(parts: Path, number: int) -> Path:

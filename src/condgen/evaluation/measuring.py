@@ -79,6 +79,7 @@ class Measuring:
 
         self.model, self.seed = model, seed
         self._other = split if train is None and test is None else None
+        self.kept: dict[tuple[str, Any], Any] = {}  # what several metrics share, by what it is and of which model
         self.train = model.reads(train if train is not None else split(parse_split(run.split)[0]))
         self.test = model.reads(test if test is not None else _test_of(run.data, split))
         if tuple(self.test.shape) != tuple(model.shape):

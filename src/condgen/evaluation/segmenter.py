@@ -109,3 +109,17 @@ def overlaps(one: Tensor, other: Tensor) -> Tensor:
     """
     both, any_ = (one & other).flatten(1).sum(1), (one | other).flatten(1).sum(1)
     return torch.where(any_ > 0, both / any_.clamp(min=1), 1.0)
+
+
+def learning_half(masks: Tensor, domain: Tensor) -> Tensor:
+    """Which pictures to learn from, so that the others can be tried: bool (n,), no scene on both sides.
+
+    Every other mask, bool (n, h, w), of each domain (n,); pictures with one mask are of one scene.
+    """
+    n = len(masks)
+    _, scene = masks.flatten(1).unique(dim=0, return_inverse=True)
+    first = torch.full((int(scene.max()) + 1,), n).scatter_reduce(0, scene, torch.arange(n), "amin")  # row in which a scene is met
+    place = torch.empty_like(first)
+    place[(domain[first] * n + first).argsort()] = torch.arange(len(first))
+    half: Tensor = place[scene] % 2 == 0
+    return half

@@ -165,7 +165,7 @@ def one_step(run: Run, state: State, data: Dataset, fabric: Fabric) -> dict[str,
     # After the batch is fetched: whatever fetching draws must not move the noise.
     seed_noise(run, state, fabric)
     losses = take_turns(run, state, batch, fabric)
-    state.model.remember(lambda rows: end_to_end(rows, fabric))
+    state.model.after_step(lambda rows: end_to_end(rows, fabric))
     state.step += 1
     if state.ema:
         state.ema.update(run.batch, state.step * run.batch)

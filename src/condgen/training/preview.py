@@ -9,7 +9,7 @@ from torch import Tensor
 
 from condgen.conditions import Label, Values, say
 from condgen.data.store import Dataset
-from condgen.model import Translates
+from condgen.model import Translates, domain_of
 from condgen.training.health import log_sameness
 from condgen.training.state import State
 from condgen.training.turns import out_of_memory
@@ -49,13 +49,17 @@ def samples(state: State, data: Dataset) -> Tensor:
 
 @torch.no_grad()
 def translations(model: Any, data: Dataset) -> Tensor:
-    """Three rows of pictures for each domain, (6 * COLUMNS, *shape): the data's first ones, translated, and translated back."""
-    domain, rows = torch.as_tensor(data.content.columns["domain"]), []
+    """Three rows of pictures for each domain that the data hold, (3 * COLUMNS a domain, *shape).
+
+    They are the data's first ones, translated to the next domain, and translated back.
+    """
+    name, label = domain_of(model)
+    domain, rows = torch.as_tensor(data.content.columns[name]), []
     model.eval()
-    for value in (0, 1):
+    for value in domain.unique().tolist():
         x = data.batch(torch.nonzero(domain == value)[:COLUMNS, 0]).x.to(model.device)
         x = x[torch.arange(COLUMNS, device=x.device) % len(x)]
-        here, there = ({"domain": torch.full((COLUMNS,), v, device=x.device)} for v in (value, 1 - value))
+        here, there = ({name: torch.full((COLUMNS,), v, device=x.device)} for v in (value, (value + 1) % len(label.names)))
         moved = model.translate(x, there)
         rows += [x, moved, model.translate(moved, here)]
     model.train()
