@@ -1,6 +1,7 @@
 """Clips in and out: what is written is read back, and what is no clip is said to be none."""
 
 import builtins
+import struct
 import sys
 
 import numpy as np
@@ -35,6 +36,41 @@ def test_what_is_written_is_read_back_in_its_colours(clip):
 def test_the_same_frames_give_the_same_file(clip, tmp_path):
     video.write(tmp_path / "again.mp4", moving(), 12.5)
     assert (tmp_path / "again.mp4").read_bytes() == clip.read_bytes()
+
+
+# --- notes ---
+
+
+def test_a_note_is_found_and_passed_over_by_players(clip, tmp_path):
+    noted = tmp_path / "noted.mp4"
+    video.write(noted, moving(), 12.5, note="of ours, \u00fc")
+    assert video.note_in(noted) == "of ours, \u00fc" and video.note_in(clip) is None
+    assert np.array_equal(video.read(noted).frames, video.read(clip).frames) and video.look(noted) == video.look(clip)
+    assert noted.read_bytes()[: clip.stat().st_size] == clip.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        struct.pack(">I4s", 4, b"free"),  # smaller than its own head
+        struct.pack(">I4s", 0, b"mdat") + b"x" * 90,
+        struct.pack(">I4s", 400, b"uuid") + b"x" * 16,
+        struct.pack(">I4s", 8 + 16, b"uuid") + b"x" * 16,
+        struct.pack(">I4s", 1, b"free") + struct.pack(">Q", 2**64 - 1),
+        struct.pack(">I4s", 8 + 16 + 1, b"uuid") + video.MARK + b"\xff",  # no words
+        b"\0\0",
+    ],
+)
+def test_a_file_that_has_no_note_says_none(tmp_path, tail):
+    (tmp_path / "a.mp4").write_bytes(struct.pack(">I4s", 12, b"ftyp") + b"isom" + tail)
+    assert video.note_in(tmp_path / "a.mp4") is None
+
+
+def test_boxes_of_others_and_large_ones_are_passed_over(tmp_path):
+    boxes = struct.pack(">I4sQ", 1, b"mdat", 16 + 5) + b"12345" + struct.pack(">I4s", 8 + 16 + 3, b"uuid") + b"u" * 16 + b"abc"
+    (tmp_path / "a.mp4").write_bytes(boxes + struct.pack(">I4s", 8 + 16 + 2, b"uuid") + video.MARK + b"hi")
+    assert video.note_in(tmp_path / "a.mp4") == "hi"
+    assert video.note_in(tmp_path / "b.mp4") is None
 
 
 def test_a_window_is_the_same_frames(clip):

@@ -1,6 +1,7 @@
 """Clips in a style: what holds frames together, in closed form and on exact motion; a stopped clip goes on as if it never had been."""
 
 import gc
+import itertools
 import weakref
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from condgen.data import video as files
-from condgen.editing import video
+from condgen.editing import stylize, video
 from condgen.editing.flow import warp
-from condgen.editing.shelf import Shelf, load
+from condgen.editing.shelf import Shelf, clear, load
+from condgen.editing.tiles import Tiled
 from condgen.editing.transfer import RECIPES, Transfer
 from condgen.editing.video import VARIANTS, Settings, blended, read_frames, settled, stylize_clip, temporal_error, temporal_loss
 from condgen.errors import BadInput
@@ -258,6 +260,24 @@ def test_another_call_finds_nothing_of_it(tmp_path):
         assert told.frames[0] == (1, 0)
 
 
+def test_another_net_of_the_same_name_finds_nothing_of_it(tmp_path):
+    finished(work=tmp_path)
+    other, told = random_net(width=4, seed=1), Told()
+    other.id = NET.id
+    list(stylize_clip(other, RECIPE, panning(), [STYLE], QUICK, tmp_path, watch=told))
+    assert told.frames[0] == (1, 0)
+
+
+@pytest.mark.parametrize("settings", [QUICK, Settings(steps=2, passes=3)])
+def test_another_exact_flow_finds_nothing_behind_the_first_frame(settings, tmp_path):
+    finished(settings=settings, work=tmp_path, between=exact)
+    again, other = Told(), Told()
+    finished(settings=settings, work=tmp_path, between=exact, watch=again)
+    got = finished(settings=settings, work=tmp_path, between=lambda i, j: exact(i, j, dx=1), watch=other)
+    assert again.frames == [] and other.frames[0] == ((1, 1) if settings is QUICK else (1, 0))
+    assert same(got, finished(settings=settings, between=lambda i, j: exact(i, j, dx=1)))
+
+
 def test_a_changed_frame_is_made_again_and_all_after_it(tmp_path):
     finished(work=tmp_path)
     frames, told = panning(), Told()
@@ -273,6 +293,36 @@ def test_a_damaged_frame_is_made_again(tmp_path, caplog):
     told = Told()
     assert same(finished(work=tmp_path, watch=told), whole)
     assert told.frames == [(1, 1)] and "the frame is made again" in caplog.text
+
+
+@pytest.mark.parametrize("stop", [(2, 2, 1), (3, 0, 1), (3, 2, 1)])
+def test_passes_keep_no_more_than_two_and_go_on_from_them(stop, tmp_path):
+    settings, stages = Settings(steps=1, passes=3), []
+
+    def watch(number, i, moment):
+        stages.append({int(p.name.split("-")[0]) for p in tmp_path.glob("*.safetensors")})
+        if (number, i, moment.step) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finished(settings=settings, work=tmp_path, watch=watch)
+    assert max(map(len, stages)) == 2 and stages[-1] <= {stop[0] - 1, stop[0]}
+    told = Told()
+    assert same(finished(settings=settings, work=tmp_path, watch=told), finished(settings=settings))
+    assert told.heard[0] == stop and {p.name[0] for p in tmp_path.iterdir()} == {"3"}
+
+
+def test_clearing_takes_frames_alone(tmp_path):
+    work = tmp_path / "work"
+    finished(work=work)
+    (work / ".1-000000-ab.safetensors.77").write_text("a draft")
+    (work / "notes.txt").write_text("of a person")
+    clear(work)
+    assert [p.name for p in work.iterdir()] == ["notes.txt"]
+    (work / "notes.txt").unlink()
+    clear(work)
+    clear(work)
+    assert not work.exists()
 
 
 def test_a_folder_that_refuses_is_named(tmp_path):
@@ -303,6 +353,31 @@ def test_frames_are_read_as_they_are_needed_and_let_go():
     assert [ref() is not None for ref in alive] == [False, False, False, True, True, True]
 
 
+def test_several_passes_refuse_what_they_cannot_hold(monkeypatch):
+    monkeypatch.setattr(video, "MAX_BYTES", 3 * 2 * 12 * H * W)
+    assert len(finished(panning(3), Settings(passes=2, steps=1))) == 3
+    taken = iter(panning(4) + panning(4))
+    with pytest.raises(BadInput, match="at most 3 frames of 40x32 px"):
+        finished(taken, Settings(passes=2, steps=1))
+    assert len(list(taken)) == 4  # it refuses before it has read them all
+    assert len(finished(itertools.chain(panning(4)), Settings(steps=1))) == 4  # a single pass has no such bound
+
+
+def test_large_frames_are_bounded_as_pictures_are(monkeypatch):
+    remembered, looked = [], []
+    known = video.Transfer
+    monkeypatch.setattr(stylize, "AT_ONCE_BYTES", 1)
+    monkeypatch.setattr(stylize, "HISTORY_BYTES", 7 * 2 * 12 * H * W)
+    monkeypatch.setattr(video, "Transfer", lambda net, *rest: looked.append(net) or known(net, *rest))
+    own = video.Descent
+    monkeypatch.setattr(video, "Descent", lambda *rest: remembered.append(rest[-1]) or own(*rest))
+    finished(panning(2))
+    assert isinstance(looked[0], Tiled) and remembered == [7, 7]
+    monkeypatch.setattr(stylize, "MOST_PIXELS", H * W - 1)
+    with pytest.raises(BadInput, match="megapixels"):
+        finished(panning(2))
+
+
 def test_the_styles_are_measured_once(monkeypatch):
     calls = []
     measured = Transfer._statistics
@@ -329,6 +404,51 @@ def test_frames_of_a_file_are_capped_and_even(tmp_path, longest, size):
     got = list(read_frames(tmp_path / "a.mp4", longest, 1, 3))
     assert [tuple(x.shape) for x in got] == [(1, 3, *size)] * 2
     assert got[0].mean().item() == pytest.approx(40 / 127.5 - 1, abs=0.03)
+
+
+@pytest.fixture
+def walk(tmp_path, monkeypatch):
+    """A clip and a style on disk, and what the verb makes of them."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    files.write("walk.mp4", [np.uint8((x[0] * 127.5 + 127.5).permute(1, 2, 0).clamp(0, 255)) for x in panning(3)], 8)
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save("night.png")
+
+    def painted(**more):
+        from condgen.edits.stylize import stylize as verb
+
+        return verb("walk.mp4", ["night.png"], net="random", steps=2, **more)
+
+    return painted
+
+
+def test_a_film_that_condgen_did_not_paint_is_not_replaced_by_chance(walk, tmp_path):
+    assert walk().told["out"] == "walk.night.mp4"
+    walk()  # its own is painted anew
+    films = (tmp_path / "walk.mp4").read_bytes()
+    (tmp_path / "walk.night.mp4").write_bytes(films)
+    with pytest.raises(BadInput, match="was not painted by condgen"):
+        walk()
+    assert (tmp_path / "walk.night.mp4").read_bytes() == films
+    walk(out="walk.night.mp4")  # named, it is meant
+    assert files.note_in("walk.night.mp4") == "condgen-stylize"
+
+
+def test_a_film_too_large_is_refused_before_a_net_is_looked_for(walk, monkeypatch):
+    from condgen.edits import artwork
+
+    monkeypatch.setattr(artwork, "MOST_PIXELS", 500)
+    with pytest.raises(BadInput, match=r"megapixels.*--size 25"):
+        walk()
+
+
+def test_the_folder_goes_with_all_that_was_kept_for_the_same_output(walk, tmp_path):
+    evaluations = iter(range(100))
+    stopped = walk(stopped=lambda: next(evaluations) > 1, seed=7)
+    assert stopped.told["stopped"] and len(list(tmp_path.glob(".walk.night.mp4.frames/*"))) == 1
+    walk()
+    assert not list(tmp_path.glob(".walk*"))
 
 
 # --- what is refused ---

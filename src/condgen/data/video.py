@@ -6,6 +6,8 @@ was written is opened and counted), and a file that is no clip gives no frames a
 """
 
 import os
+import struct
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,13 +158,14 @@ class Writer:
         path: ends in .mp4.
         fps: frames a second, above 0 and at most 1,000.
         keeps: whether an interruption leaves the clip as far as it came.
+        note: words that players pass over and `note_in` finds: what the clip was made by.
 
     Raises:
         BadInput: for another suffix or rate, a folder that cannot be written, or where OpenCV is missing.
     """
 
-    def __init__(self, path: str | Path, fps: float, keeps: bool = False):
-        self.path, self.fps, self.keeps = Path(path), float(fps), keeps
+    def __init__(self, path: str | Path, fps: float, keeps: bool = False, note: str = ""):
+        self.path, self.fps, self.keeps, self.note = Path(path), float(fps), keeps, note
         self.count = 0
         self._size: tuple[int, int] | None = None
         self._draft = self.path.with_name(f".{self.path.stem}.{os.getpid()}.mp4")
@@ -205,6 +208,7 @@ class Writer:
         self._out.release()
         self._out = None
         try:
+            _append(self._draft, self.note)
             if (written := look(self._draft).frames) != self.count:
                 raise BadInput(f"only {written} of {self.count} frames of {self.path} could be written: the disk may be full")
             _flush(self._draft)
@@ -229,12 +233,12 @@ class Writer:
             self.discard()
 
 
-def write(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> int:
+def write(path: str | Path, frames: Iterable[np.ndarray], fps: float, note: str = "") -> int:
     """Frames uint8 (h, w, 3), RGB, into an mp4, whole or not at all; how many they were. Raises BadInput as `Writer` does.
 
     An odd width or height, which the codec has not, grows by a copy of its last column or row.
     """
-    with Writer(path, fps) as clip:
+    with Writer(path, fps, note=note) as clip:
         for frame in frames:
             clip.add(frame)
     return clip.count
@@ -248,6 +252,42 @@ def even(frame: np.ndarray) -> np.ndarray:
     """
     h, w = frame.shape[:2]
     return np.pad(frame, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge") if h % 2 or w % 2 else frame
+
+
+MARK = uuid.uuid5(uuid.NAMESPACE_URL, "https://condgen/note").bytes
+"""Of the box that holds a note. An mp4 is a row of boxes, and a reader skips those of a `uuid` that it does not know (ISO 14496-12)."""
+MOST_BOXES = 1000
+
+
+def _append(file: Path, note: str) -> None:
+    if not note:
+        return
+    said = note.encode()
+    try:
+        with file.open("ab") as out:
+            out.write(struct.pack(">I4s", 8 + len(MARK) + len(said), b"uuid") + MARK + said)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error}") from None
+
+
+def note_in(path: str | Path) -> str | None:
+    """What the `note` of a clip's `Writer` said; None for any other file, and for none."""
+    try:
+        with Path(path).open("rb") as file:
+            for _ in range(MOST_BOXES):
+                head = file.read(8)
+                size, kind = struct.unpack(">I4s", head)
+                own = 8
+                if size == 1:  # too large for four bytes: the size follows in eight
+                    (size,), own = struct.unpack(">Q", file.read(8)), 16
+                if kind == b"uuid" and file.read(len(MARK)) == MARK:
+                    return file.read(max(0, min(size, 1 << 16) - own - len(MARK))).decode()
+                if size < own:
+                    return None
+                file.seek(size - own - (len(MARK) if kind == b"uuid" else 0), os.SEEK_CUR)
+    except (OSError, struct.error, ValueError):
+        return None
+    return None
 
 
 def _flush(file: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -36,11 +37,37 @@ class Shelf:
         """The finished frame i, made where it is not there."""
         if self.root is None:
             return make()
-        file = self.root / f"{stage}-{i:06d}-{self.key[:16]}.safetensors"
-        if (found := load(file)) is None:
+        if (found := load(file := self._file(self.root, stage, i))) is None:
             found = make()
             _save(file, found)
         return found
+
+    def whole(self, stage: str, n: int) -> list[Tensor] | None:
+        """Frames 0 to n - 1 of a stage, where none is missing."""
+        found: list[Tensor] = []
+        while self.root is not None and len(found) < n:
+            if (x := load(self._file(self.root, stage, len(found)))) is None:
+                return None
+            found.append(x)
+        return found or None
+
+    def drop(self, stage: str, n: int) -> None:
+        """Takes frames 0 to n - 1 of a stage away."""
+        for i in range(n if self.root is not None else 0):
+            self._file(self.root, stage, i).unlink(missing_ok=True)  # type: ignore[arg-type]
+
+    def _file(self, root: Path, stage: str, i: int) -> Path:
+        return root / f"{stage}-{i:06d}-{self.key[:16]}.safetensors"
+
+
+def clear(root: Path) -> None:
+    """Takes away what shelves keep in a folder, whatever call it is of, and the folder unless it holds other things."""
+    if not root.is_dir():
+        return
+    for file in root.glob("*-*.safetensors*"):  # drafts that a killed process left are hidden, and matched too
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        root.rmdir()
 
 
 def load(file: Path) -> Tensor | None:

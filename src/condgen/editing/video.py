@@ -20,15 +20,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from condgen import __version__
 from condgen.data.store import to_float
+from condgen.data.video import MAX_BYTES
 from condgen.data.video import frames as decoded
 from condgen.editing.coarse import of_area, resized
 from condgen.editing.descent import Descent, Moment
 from condgen.editing.flow import FLOWS, long_term, reliability, warp
 from condgen.editing.shelf import Shelf, sum_of
+from condgen.editing.stylize import remembered, roomy
 from condgen.editing.transfer import MEASURES, Recipe, Transfer
 from condgen.errors import BadInput, require_range, require_whole, unknown
 from condgen.networks.features import FeatureNet
+from condgen.networks.features import sum_of as sum_of_weights
 
 Between = Callable[[int, int], Tensor]
 """between(i, j): the flow (1, 2, h, w) from frame i to frame j."""
@@ -131,7 +135,7 @@ def stylize_clip(
     """Finished frames (1, 3, h, w) in [-1, 1], in order.
 
     A single pass holds as many frames as it looks back to, however long the clip is. Several passes hold the clip, and give its first frame
-    when the last pass reaches it.
+    when the last pass reaches it. What the net and the descent hold of a large frame is bounded as it is for a picture.
 
     Args:
         net: the eyes.
@@ -139,17 +143,20 @@ def stylize_clip(
         frames: (1, 3, h, w) in [-1, 1], all of one size; read once.
         styles: pictures (1, 3, h', w'); they are brought to the area of a frame.
         settings: of the clip.
-        work: a folder for finished frames; other calls of other pictures or settings may use the same. It is the caller's to remove.
+        work: a folder for finished frames, 12 bytes a pixel each, of several passes those of two; other calls of other pictures, nets or
+            settings may use the same. It is the caller's to remove.
         between: exact flows, where they are known; None for `settings.flow`.
         watch: is told of every evaluation.
         shares: of each style; equal by default.
 
     Raises:
-        BadInput: for no frames, frames of several sizes, or what `Transfer` and the flow refuse.
+        BadInput: for no frames, frames of several sizes or of more pixels than `stylize.MOST_PIXELS`, several passes over more than
+            `MAX_BYTES`, or what `Transfer` and the flow refuse.
     """
-    identity = [net.id, asdict(recipe), asdict(settings), between is None, [sum_of(s) for s in styles], shares]
+    eyes = [net.id, sum_of_weights(net.state_dict()) if work else None]
+    identity = [__version__, eyes, asdict(recipe), asdict(settings), between is None, [sum_of(s) for s in styles], shares]
     job = _Job(net, recipe, styles, shares, settings, Shelf(work, identity), between, watch)
-    return job.many(list(frames)) if settings.passes > 1 else job.one(frames)
+    return job.many(frames) if settings.passes > 1 else job.one(frames)
 
 
 def temporal_loss(x: Tensor, ties: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -195,7 +202,7 @@ class _Job:
         reach, count = max(self.settings.offsets), 0
         for i, frame in enumerate(frames):
             self._admit(i, frame)
-            self.shelf.follow(frame)
+            self._follow(i, [i - j for j in self.settings.offsets if i >= j])
             self.done[i] = self.shelf.kept("1", i, partial(self._single, i)).to(frame)
             count += 1
             yield self.done[i]
@@ -224,20 +231,40 @@ class _Job:
 
     # --- several passes ---
 
-    def many(self, frames: Sequence[Tensor]) -> Iterator[Tensor]:
-        if not frames:
-            raise BadInput("a clip without frames cannot be stylized")
-        for i, frame in enumerate(frames):
-            self._admit(i, frame)
-            self.shelf.follow(frame)
-        for number in range(1, self.settings.passes + 1):
-            last, ahead = number == self.settings.passes, number % 2 == 1
-            for i in range(len(frames)) if ahead else reversed(range(len(frames))):
-                self.done[i] = self.shelf.kept(str(number), i, partial(self._revisit, number, i)).to(frames[i])
-                if last and ahead:
+    def many(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        n, passes = self._gather(frames), self.settings.passes
+        kept = self._kept_pass(n)
+        for number in range(kept + 1, passes + 1):
+            ahead = number % 2 == 1
+            for i in range(n) if ahead else reversed(range(n)):
+                self.done[i] = self.shelf.kept(str(number), i, partial(self._revisit, number, i)).to(self.seen[i])
+                if ahead and number == passes:
                     yield self.done[i]
-        if not self.settings.passes % 2:
-            yield from (self.done[i] for i in range(len(frames)))
+            self.shelf.drop(str(number - 1), n)
+        if kept == passes or not passes % 2:
+            yield from (self.done[i] for i in range(n))
+
+    def _gather(self, frames: Iterable[Tensor]) -> int:
+        """How many they are; all are held, and what is painted on them will be."""
+        n = 0
+        for n, frame in enumerate(frames, 1):
+            self._admit(n - 1, frame)
+            self._follow(n - 1, [n - 2] if n > 1 else [])
+            if (one := 2 * frame.numel() * frame.element_size()) * n > MAX_BYTES:
+                size = f"{frame.shape[3]}x{frame.shape[2]} px"
+                most = f"at most {MAX_BYTES // one} frames of {size}, which take {MAX_BYTES / 2**30:g} GiB"
+                raise BadInput(f"several passes hold the whole clip: {most}; make them smaller, take a part, or a single pass")
+        if not n:
+            raise BadInput("a clip without frames cannot be stylized")
+        return n
+
+    def _kept_pass(self, n: int) -> int:
+        """The last pass whose n frames are all kept, which are taken; 0 for none. No later pass needs those before it."""
+        for number in reversed(range(1, self.settings.passes + 1)):
+            if found := self.shelf.whole(str(number), n):
+                self.done = {i: x.to(self.seen[i]) for i, x in enumerate(found)}
+                return number
+        return 0
 
     def _revisit(self, number: int, i: int) -> Tensor:
         """Pass `number` over frame i: the first from noise, the later from the frame blended with the neighbour just visited."""
@@ -261,8 +288,16 @@ class _Job:
         self.seen[i] = frame
         if self.transfer is None:  # also where frame 0 is finished: what is measured on it must not depend on where a call goes on
             styles = [resized(s, of_area(s, frame[0, 0].numel())) for s in self.styles]
-            self.transfer = Transfer(self.net, self.recipe, frame, styles, self.shares)
+            self.transfer = Transfer(roomy(self.net, self.recipe, frame), self.recipe, frame, styles, self.shares)
             self.unit = unit(self.transfer)
+
+    def _follow(self, i: int, others: Sequence[int]) -> None:
+        """What is kept from frame i on depends on it, and on exact flows, since their name would say nothing of them."""
+        self.shelf.follow(self.seen[i])
+        if self.between is not None and self.shelf.root is not None:
+            for j in others:
+                self.shelf.follow(self.between(i, j))
+                self.shelf.follow(self.between(j, i))
 
     def _of(self, i: int) -> Transfer:
         """The energy of frame i; the style's statistics are measured once."""
@@ -300,7 +335,7 @@ class _Job:
             return terms | {"temporal": gamma * self.unit * temporal_loss(x, ties)} if ties and gamma else terms
 
         x = start
-        for moment in Descent(start, energy, steps, recipe.optimizer, recipe.lr, recipe.history):
+        for moment in Descent(start, energy, steps, recipe.optimizer, recipe.lr, remembered(recipe.history, start)):
             x = moment.x
             totals.append(moment.total)
             if self.watch:
