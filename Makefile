@@ -42,6 +42,7 @@ bench: setup
 	$(BIN)/python benchmarks/limits.py --out benchmarks/results/limits.json
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 	$(BIN)/python benchmarks/style.py --out benchmarks/results/style.json
+	$(BIN)/python benchmarks/transfer.py --out benchmarks/results/transfer.json
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BIN)/python benchmarks/gpu.py; fi
 
 results: setup
