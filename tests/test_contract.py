@@ -45,7 +45,10 @@ DATA: dict[str, tuple[tuple[int, ...], Schema]] = {
     "28px": ((1, 28, 28), LABEL),
     "points": ((2,), LABEL),
     "points-text": ((2,), {"caption": Text(12)}),
+    "8px-domains": ((3, 8, 8), {"domain": Label(("plain", "striped"))}),
 }
+OWN = {"cyclegan.CycleGAN": "8px-domains"}
+"""Models of one kind of data, that no other model is tried on."""
 SMALL = {"z_dim": 4, "width": 8, "hidden": (16, 12), "prior_hidden": 6, "code_dim": 4, "ae_hidden": (16,), "channels": 4, "dense": 8}
 SMALL |= {"widest": 16, "depth": 2}
 SMALL_OF = {
@@ -54,6 +57,8 @@ SMALL_OF = {
     "bigan.LatentRegressor": {"hidden": 16},
     "semiali.SemiALI": {"labelled": 3},
     "latent_constraints.LatentConstraints": {"likelihood": "normal", "vae_steps": 1, "latent_width": 8, "actor_every": 1},
+    "cyclegan.CycleGAN": {"width": 4, "blocks": 1, "layers": 1, "pool": 4},
+    "features.Features": {"zoom": (0.9, 1.0), "turn": 0.0, "temperature": 0.02},
 }
 POINTS = {"likelihood": "normal", "sigma_x": 0.5}
 """What a model of points needs, where its constructor has it: a Bernoulli likelihood is for pictures."""
@@ -112,8 +117,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {"nets": "paper", "g_loss": "non_saturating", "joint_batch": False},
         "uniform": {"z_prior": "uniform", "r1": 1.0},
     },
+    "cyclegan.CycleGAN": {
+        "cycle-only": {"gan": 0.0},
+        "gan-only": {"cycle": 0.0},
+        "forward": {"backward": False},
+        "moved": {"mirror": True, "enlarge": 1.5, "up": "resize", "pool": 0},
+    },
 }
-PICTURES = {"stylegan.StyleGAN", "alae.StyleALAE"}
+PICTURES = {"stylegan.StyleGAN", "alae.StyleALAE", "features.Features"}
 """Models of pictures alone, which say so."""
 REFUSED = {("acgan.ACGAN", "8px-everything"), ("acgan.ACGAN", "points-text"), ("semiali.SemiALI", "points-text")}
 REFUSED |= {("latent_constraints.LatentConstraints", "8px-everything"), ("latent_constraints.LatentConstraints", "points-text")}
@@ -188,17 +199,25 @@ def options_of(path: str) -> set[str]:
     return set(inspect.signature(models.find(path).__init__).parameters)
 
 
+def usual(path: str) -> str:
+    """The data of tests that need one kind."""
+    return OWN.get(path, "8px")
+
+
 def cases() -> Iterator[Case]:
     for path in classes():
-        drawable = [data for data in DATA if len(DATA[data][0]) == 3 or path not in PICTURES]
+        common = [data for data in DATA if data not in OWN.values() and (len(DATA[data][0]) == 3 or path not in PICTURES)]
+        drawable = [OWN[path]] if path in OWN else common
         yield from (Case(path, data) for data in drawable if (path, data) not in REFUSED)
-        yield from (Case(path, "8px", options, variant) for variant, options in VARIANTS.get(path, {}).items())
+        yield from (Case(path, usual(path), options, variant) for variant, options in VARIANTS.get(path, {}).items())
 
 
 CASES = list(cases())
 SAMPLERS = [c for c in CASES if "sample" in capabilities(models.find(c.path))]
 ENCODERS = [c for c in CASES if {"encode", "decode"} <= set(capabilities(models.find(c.path)))]
 WEIGHERS = [c for c in CASES if "log_weights" in capabilities(models.find(c.path))]
+SEEING = [c for c in CASES if capabilities(models.find(c.path)) == ["features"]]
+TRANSLATORS = [c for c in CASES if "translate" in capabilities(models.find(c.path))]
 CONDITIONAL = [c for c in CASES if c.build().schema]
 BLIND = [c for c in CASES if not c.build().schema]
 ADVERSARIAL = [c for c in CASES if "D" in c.build().players()]
@@ -206,8 +225,8 @@ PLAYING = [p for p in classes() if "game" in options_of(p)]
 PENALISED = [(p, penalty) for p in PLAYING for penalty in ("r1", "r2", "gp") if penalty in options_of(p)]
 NEEDED = {"bigan.BiGAN": {"norm": False}}
 """What a penalty on the gradient needs besides."""
-NAMING = {"acgan.ACGAN"}
-"""Models whose critic does not read the conditions, but names them: what is asked is in its loss."""
+NAMING = {"acgan.ACGAN", "cyclegan.CycleGAN"}
+"""Models whose critic does not read the conditions, but names them, or of which each has its own: what is asked is in its loss."""
 UNTOLD = {"latent_constraints.LatentConstraints", "alae.ALAE", "alae.StyleALAE"}
 """Models whose encoder is that of a base without conditions."""
 UNASKED = {"gauthier.Gauthier", "ali.ALI", "stylegan.StyleGAN", "alae.ALAE", "alae.StyleALAE"}
@@ -262,6 +281,11 @@ def latents(model: Model, batch: Batch) -> torch.Tensor:
     return model.prior(len(batch.x), batch.c) if hasattr(model, "prior") else model.encode(batch.x, batch.c)
 
 
+def made(model: Model, batch: Batch, c: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What is drawn under conditions c: samples of one seed, or these samples translated."""
+    return model.translate(batch.x, c) if hasattr(model, "translate") else model.sample(c, seed=0)
+
+
 # --- what it is ---------------------------------------------------------------------------------------------------------------
 
 
@@ -309,7 +333,7 @@ def test_it_can_do_something_that_tools_find(case):
     assert capabilities(case.build())
 
 
-@every([c for c in CASES if c.data == "8px"])
+@every([c for c in CASES if c.data == usual(c.path)])
 @torch.no_grad()
 def test_a_copy_is_the_same_and_shares_nothing(case):
     model = case.build()
@@ -345,8 +369,13 @@ def test_what_was_saved_is_what_is_loaded(case, tmp_path):
             assert torch.equal(again.sample(n=5, seed=1), model.sample(n=5, seed=1))
         if hasattr(model, "encode"):
             assert torch.equal(again.encode(batch.x, batch.c), model.encode(batch.x, batch.c))
-        z = latents(model, batch)
-        assert torch.equal(again.decode(z, batch.c), model.decode(z, batch.c))
+        if hasattr(model, "features") and not model.schema:  # an encoder that reads conditions has none of a picture alone
+            assert torch.equal(again.features(batch.x), model.features(batch.x))
+        if hasattr(model, "translate"):
+            assert torch.equal(again.translate(batch.x, batch.c), model.translate(batch.x, batch.c))
+        elif hasattr(model, "decode"):
+            z = latents(model, batch)
+            assert torch.equal(again.decode(z, batch.c), model.decode(z, batch.c))
 
 
 @every(CASES)
@@ -393,7 +422,13 @@ def test_drawing_does_not_move_the_noise_of_several_processes(case):
     assert torch.equal(model.sample(n=4, seed=3), whole) and (model.noise.rank, model.noise.world) == (1, 2)
 
 
-@every(CASES)
+@every(SEEING)
+def test_features_of_a_batch_are_those_of_its_singles(case):
+    model, batch = case.trained().requires_grad_(False), case.batch(5)
+    assert torch.allclose(model.features(batch.x), torch.cat([model.features(x[None]) for x in batch.x]), atol=1e-5)
+
+
+@every([c for c in CASES if "decode" in capabilities(models.find(c.path))])
 def test_a_batch_is_its_singles(case):
     model, batch = case.trained(), case.batch(5)
     rows = [(batch.x[i : i + 1], {k: v[i : i + 1] for k, v in batch.c.items()}) for i in range(5)]
@@ -405,6 +440,15 @@ def test_a_batch_is_its_singles(case):
         assert torch.allclose(whole, torch.cat([model.decode(z[i : i + 1], c) for i, (_, c) in enumerate(rows)]), atol=within)
         if hasattr(model, "encode"):
             assert torch.allclose(model.encode(batch.x, batch.c), torch.cat([model.encode(x, c) for x, c in rows]), atol=1e-5)
+
+
+@every(TRANSLATORS)
+def test_a_batch_is_translated_as_its_singles(case):
+    model, batch = case.trained(), case.batch(5)
+    whole = model.translate(batch.x, batch.c)
+    singles = [model.translate(batch.x[i : i + 1], {k: v[i : i + 1] for k, v in batch.c.items()}) for i in range(5)]
+    assert torch.allclose(whole, torch.cat(singles), atol=1e-5)
+    assert whole.dtype == torch.float32 and not whole.requires_grad and whole.abs().max() <= 1
 
 
 @every(WEIGHERS)
@@ -431,10 +475,10 @@ def test_nothing_is_not_drawn(case, n):
 def test_each_condition_changes_the_output(case):
     model, batch, other = case.trained(), case.batch(6, seed=1), case.batch(6, seed=2)
     assert set(model.schema) == set(case.schema)
-    before = model.sample(batch.c, seed=0)
+    before = made(model, batch, batch.c)
     for name, c in case.schema.items():
-        changed = (batch.c[name] + 1) % 3 if isinstance(c, Label) else other.c[name]
-        assert relative(before, model.sample({**batch.c, name: changed}, seed=0)) > 1e-3, f"{name} is not read by the sampler"
+        changed = (batch.c[name] + 1) % len(c.names) if isinstance(c, Label) else other.c[name]
+        assert relative(before, made(model, batch, {**batch.c, name: changed})) > 1e-3, f"{name} is not read by what draws"
 
 
 @every(CONDITIONAL)
@@ -445,10 +489,10 @@ def test_a_sample_knows_nothing_of_what_else_is_asked(case):
     for p in model.parameters():
         p.add_(0.1 * torch.randn(p.shape))
     mixed = {k: torch.cat([v[:1], other.c[k][1:]]) for k, v in batch.c.items()}
-    one, two = (model.sample(c, seed=0) for c in (batch.c, mixed))
+    one, two = (made(model, batch, c) for c in (batch.c, mixed))
     assert torch.allclose(one[0], two[0], atol=1e-5) and not torch.allclose(one[1:], two[1:], atol=1e-4)
     swapped = {k: torch.cat([other.c[k][:1], v[1:]]) for k, v in batch.c.items()}
-    assert torch.allclose(one[1:], model.sample(swapped, seed=0)[1:], atol=1e-5)
+    assert torch.allclose(one[1:], made(model, batch, swapped)[1:], atol=1e-5)
 
 
 @every([c for c in CONDITIONAL if c in ENCODERS and c.path not in UNTOLD])
@@ -530,7 +574,7 @@ def test_words_and_tensors_ask_for_the_same(case):
     assert model.sample({"digit": ["one", "two"], "smile": 1}, seed=0).shape == (2, *case.shape)
 
 
-@pytest.mark.parametrize("path", sorted({c.path for c in CONDITIONAL} - UNASKED))
+@pytest.mark.parametrize("path", sorted({c.path for c in CONDITIONAL} - UNASKED - {*OWN}))
 def test_a_model_that_needs_a_condition_says_so(path):
     with pytest.raises(BadInput, match="needs at least one condition"):
         Case(path, "8px").build(schema={})
@@ -701,6 +745,11 @@ def test_a_game_that_cannot_be_is_refused(path, options, says):
 
 
 NONSENSE = {
+    "crop": 31,
+    "zoom": (0.5, 1.5),
+    "temperature": 0.0,
+    "jitter": -0.1,
+    "turn": 181.0,
     "z_dim": 0,
     "width": -1,
     "hidden": (16, 0),
@@ -720,4 +769,4 @@ NONSENSE = {
 @pytest.mark.parametrize("path, option", [(p, o) for p in classes() for o in NONSENSE if o in options_of(p)])
 def test_an_option_that_cannot_be_is_refused(path, option):
     with pytest.raises(BadInput, match=option.replace("z_prior", "prior of z")):
-        Case(path, "8px").build(**{option: NONSENSE[option]})
+        Case(path, usual(path)).build(**{option: NONSENSE[option]})

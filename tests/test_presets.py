@@ -42,8 +42,11 @@ SMALL_OF = {
     "bigan.LatentRegressor": {"hidden": 16},
     "semiali.SemiALI": {"labelled": 10},
     "latent_constraints.LatentConstraints": {"base": "", "vae_steps": 1, "latent_width": 8, "actor_every": 1},
+    "cyclegan.CycleGAN": {"width": 4, "blocks": 1},
 }
-PICTURES = {"stylegan.StyleGAN"}
+TRANSLATORS = {"cyclegan.CycleGAN"}
+"""Models of data in two domains."""
+PICTURES = {"stylegan.StyleGAN", "cyclegan.CycleGAN", "features.Features"}
 """Models of pictures alone."""
 each_preset = pytest.mark.parametrize("name", PRESETS)
 
@@ -54,7 +57,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
     np.savez(path, x=pixels, digit=np.arange(40) % 10, split=np.array(["train"] * 30 + ["test"] * 10))
+    np.savez(domains(path), x=pixels, domain=np.array(["plain", "striped"])[np.arange(40) % 2], split=np.load(path)["split"])
     return path
+
+
+def domains(tiny: Path) -> Path:
+    """The same pictures in two domains."""
+    return tiny.with_name("domains.npz")
 
 
 def parameters(run: Run) -> dict[str, inspect.Parameter]:
@@ -65,7 +74,7 @@ def parameters(run: Run) -> dict[str, inspect.Parameter]:
 def shrunk(run: Run, tiny: Path) -> Run:
     """The same in all but size: two steps of eight, small nets, and data that are at hand."""
     small = {k: v for k, v in (SMALL | SMALL_OF.get(run.model, {})).items() if k in parameters(run) and run.options.get(k) not in ((), 0)}
-    data = run.data if run.data in EMBEDDED else str(tiny)
+    data = run.data if run.data in EMBEDDED else str(domains(tiny) if run.model in TRANSLATORS else tiny)
     size = 64 if run.options.get("nets") == "celeba" else run.size
     return replace(run, options={**run.options, **small}, data=data, size=size, conditions=(), batch=8, steps=2, log_every=1)
 
@@ -229,6 +238,8 @@ def test_a_run_is_planned_for_a_persons_own_data(model, source, request):
     path = str(request.getfixturevalue(source))
     if source == "points" and models.path(models.find(model)) in PICTURES:
         pytest.skip(f"{model} draws pictures alone")
+    if models.path(models.find(model)) in TRANSLATORS:
+        path = str(domains(Path(path)))
     run = plan(model, path)
     assert run.model == models.path(models.find(model)) and run.data == path and run.size is None and run.steps > 0
     assert run.batch <= len(condgen.api.dataset(run)) and run.options.keys() <= parameters(run).keys()

@@ -136,6 +136,7 @@ def test_recipes_have_the_published_weights():
     assert athalye.lr * 127.5 == pytest.approx(10)
     assert all(r.style_layers == STYLE and r.content_layers == ("relu4_2",) for r in RECIPES.values())
     assert [r.steps for r in (gatys, johnson, athalye)] == [1000] * 3
+    assert [r.bounds for r in (gatys, johnson, athalye)] == [0] * 3, "nobody published such a term"
 
 
 def test_the_bounds_cost_what_lies_outside(net, pictures):
@@ -327,14 +328,14 @@ def test_a_step_too_far_leaves_it_to_adam_from_the_best_picture():
     assert moments[6].total == min(m.total for m in moments[:5])
 
 
-def test_a_descent_that_fell_back_goes_on_with_adam():
-    whole = Descent(torch.zeros(1, 3, 4, 4), cliff(6), 20)
-    first = Descent(torch.zeros(1, 3, 4, 4), cliff(6), 20)
+@pytest.mark.parametrize(("optimizer", "lr"), [("lbfgs", None), ("adam", 10 / 127.5)])
+def test_a_descent_that_fell_back_goes_on_with_adam(optimizer, lr):
+    whole, first = (Descent(torch.zeros(1, 3, 4, 4), cliff(6), 20, optimizer, lr) for _ in range(2))
     for _ in range(10):
         whole.advance(), first.advance()
-    second = Descent(torch.zeros(1, 3, 4, 4), bowl, 20)
+    second = Descent(torch.zeros(1, 3, 4, 4), bowl, 20, optimizer, lr)
     second.restore(first.state())
-    assert second.kind == "adam"
+    assert second.kind == "adam" and second.optimizer.param_groups[0]["lr"] == RATES["adam"]
     assert all(torch.equal(a.x, b.x) for a, b in zip(whole, second, strict=True))
 
 

@@ -8,9 +8,8 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,6 +99,7 @@ def train(words: Sequence[str]) -> int:
         print(TRAIN_HELP)
         return 0 if words else 2
     from condgen import api
+    from condgen.edits.progress import Stop
     from condgen.options import read_run
 
     run, flags = read_run(words)
@@ -128,30 +128,7 @@ Train a preset, or any model on your own pictures. The same command again resume
 `condgen train PRESET --help` lists every override; `condgen list presets` and `condgen list models` name what there is."""
 
 
-class Stop:
-    """Ctrl-C and SIGTERM end the loop after the step that is under way, so that what is saved is whole. A second one is obeyed at once."""
-
-    number = 0
-
-    @property
-    def name(self) -> str | None:
-        return signal.Signals(self.number).name if self.number else None
-
-    def __enter__(self) -> "Stop":
-        self.before = {s: signal.signal(s, self._asked) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _asked(self, number: int, _: object) -> None:
-        if self.number:
-            raise KeyboardInterrupt
-        self.number = number
-
-
-def follow(steps: Any, total: int, stop: Stop, title: str, quiet: bool) -> Any:
+def follow(steps: Any, total: int, stop: Any, title: str, quiet: bool) -> Any:
     """Drive the iterator under a progress bar on standard error; returns the last step."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -299,11 +276,39 @@ def figure(words: Sequence[str]) -> int:
 def edit(words: Sequence[str]) -> int:
     from condgen import edits
 
-    parser = verb_parser("edit")
-    edits.arguments(parser)
+    return through("edit", edits.arguments, edits.edit, words)
+
+
+def translate(words: Sequence[str]) -> int:
+    from condgen.edits import translate as verb
+
+    return until_stopped("translate", verb.arguments, verb.translate, words)
+
+
+def stylize(words: Sequence[str]) -> int:
+    from condgen.edits import stylize as verb
+
+    return until_stopped("stylize", verb.arguments, verb.stylize, words)
+
+
+def until_stopped(name: str, arguments: Callable[[Parser], None], work: Callable[..., Any], words: Sequence[str]) -> int:
+    """As `through`, of work that takes a while: the function asks `stopped()` between its steps, and the same command goes on."""
+    from functools import partial
+
+    from condgen.edits.progress import Stop
+
+    with Stop() as stop:
+        code = through(name, arguments, partial(work, stopped=lambda: stop.number > 0), words)
+    return 128 + stop.number if stop.number else code
+
+
+def through(name: str, arguments: Callable[[Parser], None], work: Callable[..., Any], words: Sequence[str]) -> int:
+    """A verb that states its own arguments, of which each is one of the function's, and answers with words and numbers."""
+    parser = verb_parser(name)
+    arguments(parser)
     given = vars(parser.parse_all(words))
     as_json = given.pop("json")
-    done = edits.edit(**{k: v for k, v in given.items() if v is not None})
+    done = work(**{k: v for k, v in given.items() if v is not None})
     answer(as_json, done.told, done.said)
     return 0
 
@@ -368,6 +373,8 @@ VERBS = {
     "evaluate": ("measure a trained model, beside the paper's values, real data and a control", evaluate),
     "figure": ("draw a figure of a paper: the training's evolution, shifted attributes, cost curves and more", figure),
     "edit": ("edit your own pictures: interpolate, analogy, attribute, constrain, invert, grid, mix", edit),
+    "stylize": ("paint your own photo or clip in the style of other pictures", stylize),
+    "translate": ("draw pictures, folders of them or clips in another domain, with a model that translates", translate),
     "compare": ("two results side by side, as far as they were measured alike", compare),
     "describe": ("print what a run, a preset or a model is and what can be asked of it", describe),
     "data": ("data check PATH: load as training does, and report every problem with a remedy", data),

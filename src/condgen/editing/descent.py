@@ -66,7 +66,7 @@ class Descent:
         self._use(optimizer, self.lr)
 
     def _use(self, kind: str, lr: float) -> None:
-        self.kind = kind
+        self.kind, self.rate = kind, lr
         self.x.requires_grad_()
         if kind == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam([self.x], lr=lr)
@@ -118,6 +118,7 @@ class Descent:
             "least": torch.tensor(self.least, dtype=torch.float64),
             "step": torch.tensor(self.step),
             "kind": torch.tensor(list(RATES).index(self.kind)),
+            "rate": torch.tensor(self.rate, dtype=torch.float64),
         }
         # A copy of each: L-BFGS keeps views of one memory, which safetensors refuses.
         return kept | {f"optimizer.{k}": v.clone() for k, v in _flattened(self.optimizer.state.get(self.x, {})).items()}
@@ -132,8 +133,8 @@ class Descent:
             kind = list(RATES)[int(state["kind"])]
         except (KeyError, IndexError) as error:
             raise BadInput(f"the state is damaged: it has no {error}") from None
-        # Adam has its default rate where it came in for L-BFGS.
-        self._use(kind, self.lr if kind == self.chosen else RATES[kind])
+        # Adam goes on at its default rate where it came in for another descent, be that one's optimiser Adam as well.
+        self._use(kind, float(state.get("rate", self.lr if kind == self.chosen else RATES[kind])))
         own = {k.removeprefix("optimizer."): v.clone() for k, v in state.items() if k.startswith("optimizer.")}
         if own:
             self.optimizer.state[self.x] = _unflattened(own)
@@ -160,6 +161,6 @@ def _unflattened(flat: dict[str, Tensor]) -> dict[str, Any]:
     for name in sorted((n for n in flat if n.split(".")[0] in LISTS), key=lambda n: int(n.split(".")[1])):
         lists[name.split(".")[0]].append(flat[name])
     plain: dict[str, Any] = {name: value for name, value in flat.items() if name.split(".")[0] not in LISTS}
-    if "n_iter" not in plain:  # Adam's
-        return plain
+    if "n_iter" not in plain:  # Adam's, whose count of steps lies on the CPU wherever the picture is
+        return plain | {"step": plain["step"].cpu()}
     return plain | lists | {name: int(plain[name]) for name in NUMBERS} | {"prev_loss": float(plain["prev_loss"])}

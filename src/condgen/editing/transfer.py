@@ -15,8 +15,9 @@ L_tv is made of squared steps to the next pixel: their mean for "relative" and "
 "johnson" and their mean for "athalye", both from 0 to 255. Johnson's code descends it without telling it; here it is told. Weights of the
 last three were chosen for VGG-19, whose activations have another size than those of other nets; only "relative" means the same with all.
 
-L_bounds, the mean square of what exceeds [-1, 1], is ours: a descent that is clipped only at its end lies outside in many places, and
-clipping it then makes the style loss five times what it was (tubingen in the style of starry night: .0032 becomes .0203; with it, .0033).
+L_bounds, the mean square of what exceeds [-1, 1], is ours and of "relative" alone: a descent that is clipped only at its end lies outside
+in many places, and clipping it then makes the style loss five times what it was (tubingen in the style of starry night: .0032 becomes
+.0203; with it, .0033). The published recipes are without it, and pay that price.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,7 @@ MEASURES = {
 }
 
 
-def _paper_weights(masks: Tensor) -> Tensor:
+def _even_weights(masks: Tensor) -> Tensor:
     """Each class counts alike, however small it is."""
     return masks.new_ones(len(masks))
 
@@ -85,8 +86,9 @@ def _released_weights(masks: Tensor) -> Tensor:
     return masks.mean((1, 2, 3))
 
 
-WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {"paper": _paper_weights, "released": _released_weights}
-"""How much each class of a masked style counts; of masks (k, 1, h, w), (k,)."""
+WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {"even": _even_weights, "released": _released_weights}
+"""How much each class of a masked style counts; of masks (k, 1, h, w), (k,). The paper's own way is neither: its Grams are not divided by
+a class's share, so that a class counts by its area squared and a difference in area is an error in itself."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Recipe:
         content, style, tv, bounds: weights.
         content_layers, style_layers: of the feature net. The content's loss is the mean over its layers.
         style_sum: whether the style's layers add up, or count by their mean.
-        class_weighting: how classes share a masked style loss: "released" by their part of the content, "paper" all alike.
+        class_weighting: how classes share a masked style loss: "released" by their part of the content, "even" all alike.
         optimizer, lr, history, steps: see `descent.Descent`.
 
     Raises:
@@ -131,9 +133,9 @@ class Recipe:
 
 RECIPES = {
     "relative": Recipe(tv=1e-2),
-    "gatys2016": Recipe("gatys2016", content=1.0, style=1e3, steps=1000, history=100),
-    "johnson": Recipe("johnson", content=5.0, style=100.0, tv=1e-3, style_sum=True, steps=1000, history=100),
-    "athalye": Recipe("athalye", content=5.0, style=500.0, tv=100.0, optimizer="adam", lr=10 / LEVELS, steps=1000),
+    "gatys2016": Recipe("gatys2016", content=1.0, style=1e3, bounds=0.0, steps=1000, history=100),
+    "johnson": Recipe("johnson", content=5.0, style=100.0, tv=1e-3, bounds=0.0, style_sum=True, steps=1000, history=100),
+    "athalye": Recipe("athalye", content=5.0, style=500.0, tv=100.0, bounds=0.0, optimizer="adam", lr=10 / LEVELS, steps=1000),
 }
 """By name. "relative" means the same with every net, and smooths a little. Athalye's code can mix relu5_2 into the content; by default it
 does not. Its Adam has a rate of 10 from 0 to 255."""
@@ -180,7 +182,7 @@ class Transfer:
     ):
         self.net, self.recipe, self.content, self.masks = net, recipe, content, masks
         self.measure = MEASURES[recipe.measure]
-        self.shares = _whole(shares, len(styles))
+        self.shares = shares_of(shares, len(styles))
         if masks is not None:
             _require_masks(masks, content, styles)
         self.layers = tuple(dict.fromkeys((*recipe.content_layers, *recipe.style_layers)))
@@ -192,12 +194,14 @@ class Transfer:
 
     def _statistics(self, styles: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """layer -> Gram matrix of each class (of one class where there are no masks), blended over the styles."""
-        seen = [self.net(s, self.recipe.style_layers) for s in styles]
-        found: dict[str, list[Tensor]] = {}
-        for name in self.recipe.style_layers:
-            by_style = [self._grams(a[name], self._places(i, name, a[name])) for i, a in enumerate(seen)]
-            found[name] = [blended(list(parts), self.shares) for parts in zip(*by_style, strict=True)]
-        return found
+        seen = [self._grams_of_style(i, s) for i, s in enumerate(styles)]
+        of_layers = {name: zip(*(grams[name] for grams in seen), strict=True) for name in self.recipe.style_layers}
+        return {name: [blended(list(parts), self.shares) for parts in of_classes] for name, of_classes in of_layers.items()}
+
+    def _grams_of_style(self, i: int, style: Tensor) -> dict[str, list[Tensor]]:
+        """layer -> Gram matrix of each class of one style; its activations are let go."""
+        seen = self.net(style, self.recipe.style_layers)
+        return {name: self._grams(seen[name], self._places(i, name, seen[name])) for name in self.recipe.style_layers}
 
     def _places(self, style: int | None, name: str, f: Tensor) -> Tensor | None:
         """Masks (k, 1, h, w) at the size of activations f of a layer: of a style, or of the content (None), which are made once."""
@@ -237,22 +241,20 @@ class Transfer:
 
     def style_loss(self, seen: Activations, measure: Measure | None = None) -> Tensor:
         of = measure or self.measure
-        losses = [self._layer_loss(name, seen[name], of) for name in self.recipe.style_layers]
+        losses = [self._layer_loss(name, seen[name], of, self.recipe.class_weighting) for name in self.recipe.style_layers]
         return torch.stack(losses).sum() if self.recipe.style_sum else torch.stack(losses).mean()
 
-    def _layer_loss(self, name: str, f: Tensor, of: Measure) -> Tensor:
+    def _layer_loss(self, name: str, f: Tensor, of: Measure, weighting: str = "released") -> Tensor:
         masks = self._places(None, name, f)
         losses = [of.style(g, a).sum() for g, a in zip(self._grams(f, masks), self.statistics[name], strict=True)]
         if masks is None:
             return losses[0]
-        return torch.stack([weight * loss for weight, loss in zip(self._class_weights(masks), losses, strict=True)]).sum()
-
-    def _class_weights(self, masks: Tensor) -> Tensor:
-        return WEIGHTINGS[self.recipe.class_weighting](masks)
+        return torch.stack([weight * loss for weight, loss in zip(WEIGHTINGS[weighting](masks), losses, strict=True)]).sum()
 
     @torch.no_grad()
     def measures(self, x: Tensor) -> dict[str, float]:
-        """ "content" and "style" of a picture as "relative" measures them, whatever the recipe is, without weights."""
+        """ "content" and "style" of a picture as "relative" measures them, whatever the recipe is, without weights; classes count by their
+        part of the content."""
         seen, way = self.net(x, self.layers), MEASURES["relative"]
         layers = [self._layer_loss(name, seen[name], way) for name in self.recipe.style_layers]
         return {"content": float(self.content_loss(seen, way)), "style": float(torch.stack(layers).mean())}
@@ -289,7 +291,8 @@ NOISE = 0.05
 """Standard deviation of the noise a descent starts from, about mean gray."""
 
 
-def _whole(shares: Sequence[float] | None, n: int) -> list[float]:
+def shares_of(shares: Sequence[float] | None, n: int) -> list[float]:
+    """Of n styles, scaled to a sum of 1; equal where none are given. Raises BadInput for no styles, and for numbers that are no shares."""
     if n == 0:
         raise BadInput("style transfer needs at least one style picture")
     given = [1.0] * n if shares is None else [float(s) for s in shares]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from condgen.conditions import Values
+from condgen.data import video
 from condgen.editing.pictures import write_latents
 from condgen.editing.views import has_styles
 from condgen.edits import KINDS
@@ -75,7 +76,7 @@ def check_place(out: Path, latents: Path | None, files: Sequence[str | Path]) ->
     if latents is None and out.suffix != ".npz" and place.latents.exists() and not _is_ours(place.latents):
         raise BadInput(f"the latents would replace {place.latents}, which no edit has written; say where they go: --latents FILE.npz")
     if out.suffix == ".mp4":
-        _film_maker()
+        video.opencv()  # said before the work, where it is missing
     return place
 
 
@@ -128,40 +129,17 @@ def _replace(out: Path, content: bytes) -> None:
 # --- films ----------------------------------------------------------------------------------------------------------------
 
 
-def _film_maker() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        raise BadInput("a film needs the extra `video`: pip install 'condgen[video]'; without it, write a .png") from None
-    return cv2
-
-
 def write_film(frames: Tensor, out: Path, fps: int) -> None:
-    """Pictures (t, k, c, h, w) in [-1, 1], k beside each other, as an .mp4 (MPEG-4), written whole or not at all."""
-    cv2 = _film_maker()
-    pictures = [_framed(frame) for frame in frames]
-    height, width = pictures[0].shape[:2]
-    draft = out.with_name(f".{out.stem}.part.mp4")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        film = cv2.VideoWriter(str(draft), cv2.VideoWriter_fourcc(*"mp4v"), fps, (width, height))
-        if not film.isOpened():
-            raise OSError(f"no film of {width} x {height} px can be begun there")
-        for picture in pictures:
-            film.write(picture[..., ::-1])  # it takes blue first
-        film.release()
-        draft.replace(out)
-    except OSError as error:
-        raise BadInput(f"{out} cannot be written: {error}") from None
+    """Pictures (t, k, c, h, w) in [-1, 1], k beside each other, as an .mp4, written whole or not at all."""
+    video.write(out, (_framed(frame) for frame in frames), fps)
 
 
 def _framed(pictures: Tensor) -> np.ndarray:
-    """One frame, uint8 (H, W, 3), both even: some players need that."""
+    """One frame, uint8 (H, W, 3)."""
     sheet = grid(pictures.nan_to_num())
     sheet = np.repeat(sheet, 3, 2) if sheet.shape[2] == 1 else sheet
     scale = max(1, round(FILM_PX / min(sheet.shape[:2])))
-    large = sheet.repeat(scale, 0).repeat(scale, 1)
-    return np.pad(large, ((0, large.shape[0] % 2), (0, large.shape[1] % 2), (0, 0)), constant_values=255)
+    return sheet.repeat(scale, 0).repeat(scale, 1)
 
 
 # --- what the verbs share ---------------------------------------------------------------------------------------------------

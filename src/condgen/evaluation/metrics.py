@@ -33,11 +33,12 @@ from condgen.evaluation.reciprocity import class_entropy, latent_cycle, reconstr
 from condgen.evaluation.recognition import one_shot_metric, retrieval_map
 from condgen.evaluation.reconstruction import latent_of, pca_error, reconstruction_errors
 from condgen.evaluation.resolution import discriminability
+from condgen.evaluation.same_scene import mask_iou, paired_gain
 from condgen.evaluation.separability import separability_w, separability_z
 from condgen.evaluation.ssim import likeness, likeness_of_real
 from condgen.evaluation.svm import svm_error
 from condgen.evaluation.textures import texture_auc
-from condgen.evaluation.translation import cycle_l1, domain_accuracy, mask_iou, paired_gain
+from condgen.evaluation.translation import cycle_l1, domain_accuracy
 from condgen.model import Model, capabilities
 
 CLASSWISE = "classes evenly|ceiling=test rows|control=labels shuffled"
@@ -338,13 +339,15 @@ METRICS: dict[str, Metric] = {
         asked_only=True,
         opposite=("noise_effect/factors", "noise_effect/variance"),
     ),
-    "domain_accuracy": Metric(domain_accuracy, "translate", "share of translated pictures that are taken for the asked domain"),
+    "domain_accuracy": Metric(
+        domain_accuracy, "translate", "share of translated pictures, and of their objects alone, that are taken for the asked domain"
+    ),
     "cycle_l1": Metric(cycle_l1, "translate", "difference of a picture and what comes back of it, pixels in [0, 1]", higher=False),
     "paired_gain": Metric(
         paired_gain,
         "translate",
         "how much nearer translation comes to the same scene in the other domain, where the data have it",
-        opposite=("paired_gain/l1", "paired_gain/tint"),
+        opposite=("paired_gain/l1", "paired_gain/still", "paired_gain/tint"),
     ),
     "mask_iou": Metric(
         mask_iou, "translate", "overlap of the object's mask and that seen in the translated picture, where the data have it"
