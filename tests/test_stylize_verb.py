@@ -147,7 +147,7 @@ def test_signals_stop_it_with_their_code(condgen, files, monkeypatch, number):
         (["china.png"], "--style"),
         (["china.png", "--style", "nowhere.png"], "there is no file"),
         (["china.png", "--style", "."], "folder"),
-        (["china.png", "--style", "words.txt"], "words.txt"),
+        (["china.png", "--style", "words.txt", "--net", "random"], "words.txt"),
         ([*QUICK, "--recipe", "gatys"], "gatys2016"),
         ([*QUICK, "--colours", "kept"], "keep"),
         ([*QUICK, "--start", "photo"], "content"),
