@@ -31,7 +31,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.data.store import Batch
-from condgen.evaluation.protocols import machine, versions
 from condgen.model import Optimizer, Run
 from condgen.models.stylegan import StyleGAN
 from condgen.networks.equalised import EqualConv
@@ -42,6 +41,7 @@ from condgen.training.processes import make_fabric
 from condgen.training.state import begin
 from condgen.training.turns import take_turns
 from limits import Operations, device, seconds
+from train_step import tell
 
 SIZES: dict[int, dict[str, int]] = {
     32: {"width": 32, "widest": 128, "batch": 16},
@@ -291,11 +291,7 @@ def main() -> None:
         print(json.dumps(memory(given.memory, precision)))
         return
     found = {str(side): measure(side, precision, 1 if side >= 256 else given.repeats) for side in given.sides}
-    result = {"benchmark": "style", "precision": precision, "by_side": found, "machine": machine(), "versions": versions()}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    tell({"benchmark": "style", "precision": precision, "by_side": found}, given.out)
 
 
 if __name__ == "__main__":

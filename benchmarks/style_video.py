@@ -44,6 +44,7 @@ from condgen.editing.video import VARIANTS, Settings, read_frames, stylize_clip,
 from condgen.evaluation.protocols import machine, versions
 from condgen.networks.features import sum_of
 from limits import Operations
+from train_step import tell
 
 FRAMES, LONGEST = 7, 160
 WINDOWS = {"bikes": ("bikes", 100), "bunny": ("bigbuckbunny", 20), "carphone": ("carphone_pristine", 60)}
@@ -338,10 +339,7 @@ def main() -> None:
     }
     same = all(before.get(k) == result[k] for k in ("machine", "versions"))
     result[SPEED] = throughput(net) if "throughput" in given.only else before.get(SPEED) if same else None
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    tell(result, given.out)
 
 
 if __name__ == "__main__":

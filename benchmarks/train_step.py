@@ -201,7 +201,11 @@ def bench_run(data: str, batch: int, log_every: int = 0) -> Run:
 
 def publish(name: str, run: Run, by_precision: dict[str, dict], out: Path | None) -> None:
     """The result of a benchmark, printed, and kept where asked."""
-    result = {"benchmark": name, "run": f"cgan, {run.data}, batch {run.batch}", "by_precision": by_precision}
+    tell({"benchmark": name, "run": f"cgan, {run.data}, batch {run.batch}", "by_precision": by_precision}, out)
+
+
+def tell(result: dict, out: Path | None) -> None:
+    """What was measured, and on what: printed, and kept where asked."""
     text = json.dumps(result | {"machine": machine(), "versions": versions()}, indent=1)
     print(text)
     if out:

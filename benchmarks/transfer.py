@@ -52,7 +52,6 @@ from condgen.editing.transfer import RECIPES, Transfer
 from condgen.editing.video import temporal_loss
 from condgen.edits.translate import translate
 from condgen.errors import BadInput
-from condgen.evaluation.protocols import machine, versions
 from condgen.models.cyclegan import CycleGAN
 from condgen.training.loop import fast_bf16
 from condgen.training.processes import make_fabric
@@ -61,6 +60,7 @@ from condgen.training.turns import take_turns
 from limits import Operations
 from measuring import Row, bandwidth, by_itself, by_operation, count, measured, seconds, share
 from style import MIB, held, saved_for_backward
+from train_step import tell
 
 PRESET = "cyclegan-scenes"
 DOMAINS = {"domain": Label(("plain", "striped"))}
@@ -368,11 +368,7 @@ def main() -> None:
     names = chosen(parts(given.net), given.parts)
     found = {str(n): by_part(names, n, given.net) for n in dict.fromkeys(given.threads)}
     result = {"benchmark": "transfer", "net": given.net, "by_threads": found, "load before": round(load, 2)}
-    result |= {"seconds": round(time.perf_counter() - began, 1), "machine": machine(), "versions": versions()}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    tell(result | {"seconds": round(time.perf_counter() - began, 1)}, given.out)
 
 
 if __name__ == "__main__":

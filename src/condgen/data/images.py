@@ -8,9 +8,12 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from condgen.errors import BadInput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,6 +83,14 @@ def decode(content: bytes, size: int | None = None) -> np.ndarray:
     With a size, the central square is resized to it (Lanczos, antialiased). Raises Unreadable.
     """
     return _pixels(_shown(content), size)
+
+
+def read_rgb(file: Path) -> np.ndarray:
+    """The picture of a file, upright, uint8 (h, w, 3). Raises BadInput naming the file."""
+    try:
+        return with_channels(decode(file.read_bytes()), 3)
+    except (Unreadable, OSError) as error:
+        raise BadInput(f"{file} {error}" if isinstance(error, Unreadable) else f"{file} cannot be read: {error}") from None
 
 
 def resized(pixels: np.ndarray, size: int) -> np.ndarray:

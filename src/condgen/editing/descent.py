@@ -57,13 +57,12 @@ class Descent:
         require_whole("steps", steps, 0)
         require_whole("history", history, 1)
         require_positive(lr=RATES[optimizer] if lr is None else lr)
-        self.energy, self.steps, self.history, self.chosen = energy, steps, history, optimizer
-        self.lr = RATES[optimizer] if lr is None else lr
+        self.energy, self.steps, self.history = energy, steps, history
         # Contiguous: L-BFGS reads its gradient with `view`.
         self.x = x.detach().clone().contiguous()
         self.best, self.least = self.x.clone(), float("inf")
         self.step = 0
-        self._use(optimizer, self.lr)
+        self._use(optimizer, RATES[optimizer] if lr is None else lr)
 
     def _use(self, kind: str, lr: float) -> None:
         self.kind, self.rate = kind, lr
@@ -130,11 +129,10 @@ class Descent:
                 raise BadInput(f"the state is of a picture {tuple(state['x'].shape)}; this one is {tuple(self.x.shape)}")
             self.x, self.best = state["x"].clone(), state["best"].clone()
             self.least, self.step = float(state["least"]), int(state["step"])
-            kind = list(RATES)[int(state["kind"])]
+            kind, rate = list(RATES)[int(state["kind"])], float(state["rate"])
         except (KeyError, IndexError) as error:
             raise BadInput(f"the state is damaged: it has no {error}") from None
-        # Adam goes on at its default rate where it came in for another descent, be that one's optimiser Adam as well.
-        self._use(kind, float(state.get("rate", self.lr if kind == self.chosen else RATES[kind])))
+        self._use(kind, rate)
         own = {k.removeprefix("optimizer."): v.clone() for k, v in state.items() if k.startswith("optimizer.")}
         if own:
             self.optimizer.state[self.x] = _unflattened(own)

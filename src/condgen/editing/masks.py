@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condgen.data.images import READ, Unreadable, decode, with_channels
+from condgen.data.images import READ, read_rgb
 from condgen.editing.transfer import Masks
 from condgen.errors import BadInput, require_whole
 
@@ -68,18 +68,10 @@ def read_masks(content: Tensor, styles: Sequence[Tensor], content_from: Path, st
     if len(styles_from) != len(styles):
         raise BadInput(f"{len(styles_from)} masks for {len(styles)} style pictures; expected one for each")
     places = [content_from, *styles_from]
-    flat = {path: _pixels(path) for path in places if not path.is_dir()}
+    flat = {path: read_rgb(path) for path in places if not path.is_dir()}
     palette = palette_of(list(flat.values())) if flat else {}
     found = [_classes_in(path) if path.is_dir() else flat_classes(flat[path], palette) for path in places]
     return matched(content, styles, found[0], found[1:])
-
-
-def _pixels(path: Path) -> np.ndarray:
-    """uint8 (h, w, 3)."""
-    try:
-        return with_channels(decode(path.read_bytes()), 3)
-    except (Unreadable, OSError) as error:
-        raise BadInput(f"{path} {error}" if isinstance(error, Unreadable) else f"{path} cannot be read: {error}") from None
 
 
 # --- flat colours ---------------------------------------------------------------------------------------------------------
@@ -159,7 +151,7 @@ def _classes_in(folder: Path) -> Segments:
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in READ)
     if not files:
         raise BadInput(f"{folder} holds no pictures; expected one of each class, such as sky.png")
-    gray = {p.stem: torch.from_numpy(_pixels(p).mean(-1) / 255).float() for p in files}
+    gray = {p.stem: torch.from_numpy(read_rgb(p).mean(-1) / 255).float() for p in files}
     sizes = {tuple(m.shape) for m in gray.values()}
     if len(sizes) > 1:
         raise BadInput(f"{folder}: its pictures have sizes {', '.join(f'{w}x{h}' for h, w in sorted(sizes))} px; expected one size")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condgen import backbones
-from condgen.data.images import Unreadable, decode, with_channels
+from condgen.data.images import read_rgb
 from condgen.data.store import to_bytes, to_float
 from condgen.data.video import is_clip
 from condgen.editing.coarse import of_area
@@ -69,21 +69,13 @@ def styles_of(asked: Asked, content: Tensor) -> list[Tensor]:
     return [read_style(s, content, asked.style_scale) for s in asked.styles]
 
 
-def pixels_of(file: Path) -> np.ndarray:
-    """uint8 (h, w, 3). Raises BadInput naming the file."""
-    try:
-        return with_channels(decode(file.read_bytes()), 3)
-    except (Unreadable, OSError) as error:
-        raise BadInput(f"{file} {error}" if isinstance(error, Unreadable) else f"{file} cannot be read: {error}") from None
-
-
 def read_picture(file: Path, size: int | None, usual: int) -> Tensor:
     """(1, 3, h, w) in [-1, 1], its longer side brought to `size` px, or shrunk to the usual one.
 
     Raises:
         BadInput: for what cannot be read, and for a size of more pixels than are painted.
     """
-    pixels = pixels_of(file)
+    pixels = read_rgb(file)
     h, w = pixels.shape[:2]
     return tensor_of(pixels, *size_of(h, w, size, usual))
 
@@ -100,7 +92,7 @@ def size_of(h: int, w: int, size: int | None, usual: int) -> tuple[int, int]:
 
 def read_style(file: Path, content: Tensor, scale: float) -> Tensor:
     """(1, 3, h', w') in [-1, 1], no larger than it is needed for the strokes of a picture like `content`."""
-    pixels = pixels_of(file)
+    pixels = read_rgb(file)
     h, w = pixels.shape[:2]
     needed = of_area(torch.empty(1, 1, h, w, device="meta"), style_pixels(content, scale))
     return tensor_of(pixels, *(needed if needed[0] < h else (h, w)))
